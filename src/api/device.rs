@@ -1,0 +1,76 @@
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A DMS node on which the provider may run deployments.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[kube(
+    group = "hosting.nunet.io",
+    version = "v1alpha1",
+    kind = "HostingDevice",
+    plural = "hostingdevices",
+    shortname = "hdev",
+    category = "hosting",
+    namespaced,
+    cel,
+    status = "HostingDeviceStatus",
+    derive = "PartialEq",
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(name = "Unschedulable", type_ = "boolean", json_path = ".spec.unschedulable"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "DID", type_ = "string", json_path = ".spec.did", priority = 1),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].message",
+        priority = 1
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct HostingDeviceSpec {
+    /// DID of the node; its libp2p peer ID is the same key. Immutable.
+    #[schemars(length(min = 1, max = 128), regex(pattern = "^did:key:z6Mk[1-9A-HJ-NP-Za-km-z]{44}$"))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("did is immutable: create another HostingDevice for another node"))]
+    pub did: String,
+    /// Multiaddresses at which the node listens, for example `/ip4/192.0.2.7/tcp/9000`.
+    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 512)))]
+    pub addresses: Vec<String>,
+    /// Set to `true`, nothing new is placed here; what runs goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unschedulable: Option<bool>,
+    /// The device owner's grant to the provider: a DMS `delegate` token as JSON. Absent: the provider must be a root
+    /// of the device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16384))]
+    pub grant: Option<String>,
+}
+
+/// What the operator found. Written only on change.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("default" = {"observedGeneration": -1}))]
+pub struct HostingDeviceStatus {
+    /// The `metadata.generation` that this status speaks of; -1 before the first pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The record by which a list from this device is known to be complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sentinel: Option<SentinelRecord>,
+    /// `Ready`, `Reconciling`, `Stalled` as kstatus reads them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    #[schemars(length(max = 16))]
+    pub conditions: Vec<Condition>,
+}
+
+/// A deployment that never runs, left on the device at first contact. DMS answers errors of `list` with an empty
+/// list; a list that shows this record is a real one.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SentinelRecord {
+    /// Id that the device gave.
+    #[schemars(length(max = 64))]
+    pub id: String,
+}

@@ -1,0 +1,40 @@
+//! The kinds of `hosting.nunet.io/v1alpha1`, their conditions, reasons and constants. Pure: no clock, no
+//! network, no client.
+//!
+//! A field is here only when a test shows it obeyed (`tests/it/fields.rs` walks every leaf). Nothing inside
+//! a `spec` has a schema default: what is stored is exactly what its owner signed.
+
+mod deployment;
+mod device;
+pub mod digest;
+pub mod names;
+mod provider;
+pub mod reason;
+mod revocation;
+mod shared;
+
+pub use deployment::{
+    AcceptedRevision, Access, Archive, Authorization, ConfigMapRef, Content, ContentSource, DeploymentRecord,
+    HostingDeployment, HostingDeploymentSpec, HostingDeploymentStatus, OnExpiry, Placement,
+};
+pub use device::{HostingDevice, HostingDeviceSpec, HostingDeviceStatus, SentinelRecord};
+pub use provider::{
+    AllowedNamespaces, ContentPolicy, HostingProvider, HostingProviderSpec, HostingProviderStatus, Identity,
+    NamespacesFrom, Permission, Policy, Quotas, S3, S3Auth, Storage,
+};
+pub use reason::{ConditionType, Reason};
+pub use revocation::{CapabilityRevocation, CapabilityRevocationSpec, CapabilityRevocationStatus};
+pub use shared::{LabelSelector, ObjectReference, SecretReference};
+
+use kube::CustomResourceExt;
+
+/// The API group of every kind here.
+pub const GROUP: &str = "hosting.nunet.io";
+/// The one served and stored version.
+pub const VERSION: &str = "v1alpha1";
+
+/// The custom resource definitions, in the order in which they are installed.
+#[must_use]
+pub fn crds() -> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition> {
+    vec![HostingDeployment::crd(), HostingProvider::crd(), HostingDevice::crd(), CapabilityRevocation::crd()]
+}

@@ -1,0 +1,38 @@
+//! Well-known names: finalizers, annotations, labels, metadata keys.
+
+/// Keeps a `HostingDeployment` until what it started on a device is stopped and its tombstone is written.
+pub const FINALIZER: &str = "hosting.nunet.io/cleanup";
+/// Set to `Abandon`, it finishes a deletion without the device and records what was left behind.
+pub const ANNOTATION_CLEANUP: &str = "hosting.nunet.io/cleanup";
+/// The value of [`ANNOTATION_CLEANUP`] that gives up on the device.
+pub const CLEANUP_ABANDON: &str = "Abandon";
+/// Set to `true`, the operator leaves the object as it is.
+pub const ANNOTATION_SUSPEND: &str = "hosting.nunet.io/suspend";
+/// The field manager of everything this operator writes with server-side apply.
+pub const FIELD_MANAGER: &str = "dms-operator";
+/// The controller named in Events.
+pub const REPORTER: &str = "dms-operator";
+/// Marks the objects the operator keeps for itself: tombstones, copies of revocations.
+pub const LABEL_COMPONENT: &str = "hosting.nunet.io/component";
+
+/// Keys of the metadata of an ensemble, by which a deployment on a device is known as ours.
+pub mod metadata {
+    /// Installation id, a UUID.
+    pub const INSTALLATION: &str = "hosting.nunet.io/installation";
+    /// Namespace of the `HostingDeployment`.
+    pub const NAMESPACE: &str = "hosting.nunet.io/namespace";
+    /// Name of the `HostingDeployment`.
+    pub const NAME: &str = "hosting.nunet.io/name";
+    /// Uid of the `HostingDeployment`.
+    pub const UID: &str = "hosting.nunet.io/uid";
+    /// Number of the attempt, in decimal.
+    pub const ATTEMPT: &str = "hosting.nunet.io/attempt";
+    /// DID of the device the ensemble was made for.
+    pub const DEVICE: &str = "hosting.nunet.io/device";
+    /// Digest of what is to run, without metadata and without the credentials made for the attempt.
+    pub const DIGEST: &str = "hosting.nunet.io/digest";
+    /// HMAC over all of these with the installation key.
+    pub const TAG: &str = "hosting.nunet.io/tag";
+    /// Marks the record that proves a device's list complete.
+    pub const SENTINEL: &str = "hosting.nunet.io/sentinel";
+}

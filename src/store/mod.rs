@@ -1,0 +1,54 @@
+//! The object store: releases, and the blobs they are made of.
+//!
+//! [`ObjectStore`] is the port; [`s3`] speaks to an S3-compatible service, [`memory`] serves tests of the pure parts.
+//! Blobs are immutable and named by their hash, so a lost race costs nothing and no precondition of a backend is
+//! trusted.
+
+pub mod archive;
+pub mod memory;
+pub mod publish;
+pub mod release;
+pub mod s3;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+/// Why the store did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It did not answer, or answered with an error that may pass: try again later.
+    #[error("{action} failed: {cause}. The operator tries again; check the storage service and its endpoint")]
+    Unavailable {
+        /// What was tried, on which key.
+        action: String,
+        /// What the service said.
+        cause: String,
+    },
+    /// It refused in a way that does not pass by itself: credentials, bucket, rights.
+    #[error("{action} was refused: {cause}. Check the bucket and the credentials named by the HostingProvider")]
+    Refused {
+        /// What was tried, on which key.
+        action: String,
+        /// What the service said.
+        cause: String,
+    },
+    /// What it returned is not what was stored.
+    #[error("{key} does not hold the bytes its name promises (SHA-256 {found})")]
+    Corrupt {
+        /// The key read.
+        key: String,
+        /// SHA-256 of what came, 64 hex digits.
+        found: String,
+    },
+}
+
+/// A store of immutable objects under keys.
+#[async_trait]
+pub trait ObjectStore: Send + Sync + 'static {
+    /// Reads a whole object of at most `limit` bytes; `None` when there is none under this key.
+    async fn get(&self, key: &str, limit: u64) -> Result<Option<Bytes>, StoreError>;
+    /// Whether an object stands under this key, and its size in bytes.
+    async fn head(&self, key: &str) -> Result<Option<u64>, StoreError>;
+    /// Writes an object; writing the same bytes again is harmless.
+    async fn put(&self, key: &str, body: Bytes, media_type: &str) -> Result<(), StoreError>;
+}
