@@ -88,7 +88,7 @@ pub struct Content {
 }
 
 /// Exactly one of `configMap`, `archive`.
-#[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("[has(self.configMap),has(self.archive)].filter(x,x).size()==1").message("set exactly one of configMap, archive"))]
 pub struct ContentSource {

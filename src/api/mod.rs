@@ -4,6 +4,9 @@
 //! A field is here only when a test shows it obeyed (`tests/it/fields.rs` walks every leaf). Nothing inside
 //! a `spec` has a schema default: what is stored is exactly what its owner signed.
 
+// `printcolumn` repeats its members by design.
+#![allow(clippy::duplicated_attributes)]
+
 mod deployment;
 mod device;
 pub mod digest;

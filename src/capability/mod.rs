@@ -12,3 +12,12 @@ impl Reason {
         "Expired"
     }
 }
+/// x
+#[derive(Clone, Debug)]
+pub struct Did;
+/// x
+#[derive(Clone, Copy, Debug)]
+pub struct Nanos(pub u64);
+/// x
+#[derive(Clone, Debug)]
+pub struct Token;
