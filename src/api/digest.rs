@@ -61,7 +61,7 @@ pub enum DigestError {
 /// [`DigestError`], when a covered member is missing.
 pub fn spec_digest(object: &Value) -> Result<SpecDigest, DigestError> {
     let text = |pointer: &str, name: &'static str| {
-        object.pointer(pointer).and_then(Value::as_str).map(|text| Value::from(text)).ok_or(DigestError::Missing(name))
+        object.pointer(pointer).and_then(Value::as_str).map(Value::from).ok_or(DigestError::Missing(name))
     };
     let spec = object.get("spec").and_then(Value::as_object).ok_or(DigestError::Missing("spec"))?;
     let mut spec = without_nulls(spec);
