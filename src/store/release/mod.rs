@@ -24,6 +24,8 @@ pub use path::{MAX_PATH_BYTES, PathError, check_path};
 
 /// Largest size of a file that JSON can name exactly, in bytes: 2^53 − 1.
 pub const MAX_FILE_BYTES: u64 = (1 << 53) - 1;
+/// Largest manifest, in bytes.
+pub const MAX_MANIFEST_BYTES: u64 = 64 << 20;
 /// Longest media type accepted in a manifest, in bytes.
 const MAX_MEDIA_TYPE_BYTES: usize = 127;
 const RELEASE_PREFIX: &str = "sha256:";
@@ -209,6 +211,9 @@ pub enum ReleaseError {
         /// Size in bytes.
         size: u64,
     },
+    /// Too many or too long paths.
+    #[error("the release manifest has {0} bytes; at most {MAX_MANIFEST_BYTES} are possible. Publish fewer files")]
+    TooLarge(u64),
     /// A media type that cannot stand in a header.
     #[error("the media type {media_type:?} of {path:?} cannot stand in an HTTP header")]
     MediaType {
@@ -290,6 +295,9 @@ impl Release {
             }
         }
         let canonical = serde_json_canonicalizer::to_vec(&files).map_err(ReleaseError::Syntax)?;
+        if canonical.len() as u64 > MAX_MANIFEST_BYTES {
+            return Err(ReleaseError::TooLarge(canonical.len() as u64));
+        }
         let id = ReleaseId(Sha256::digest(&canonical).into());
         Ok(Self { files, canonical, id })
     }
