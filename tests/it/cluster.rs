@@ -50,7 +50,7 @@ pub fn scratch(name: &str) -> PathBuf {
 
 /// Asks until the answer is a value; panics with the last reason after a minute.
 pub async fn eventually<T>(what: &str, mut question: impl AsyncFnMut() -> Result<T, String>) -> T {
-    let until = Instant::now() + Duration::from_secs(60);
+    let until = Instant::now() + Duration::from_mins(1);
     loop {
         match question().await {
             Ok(value) => return value,

@@ -4,6 +4,7 @@
 # change. src/dev/tools.rs looks in the same places.
 #
 #   build.sh [NAME…]      without a name: all of them
+#   build.sh --path NAME  prints where it is
 #
 # With KUBEBUILDER_ASSETS set, etcd, kube-apiserver and kubectl are taken from there instead.
 set -euo pipefail
@@ -94,6 +95,11 @@ from_assets() {
   *) false ;;
   esac
 }
+
+if [ "${1:-}" = --path ]; then
+  if from_assets "$2"; then echo "$KUBEBUILDER_ASSETS/$2"; else echo "$(folder_of "$2")/$2"; fi
+  exit
+fi
 
 missing=()
 for name in ${*:-$all}; do
