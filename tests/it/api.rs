@@ -305,6 +305,7 @@ fn rule_cases() -> Vec<RuleCase> {
     let site = |changes: &[(&str, Value)]| with("hostingdeployment-configmap", changes);
     let name = |name: &str| site(&[("/metadata/name", json!(name))]);
     let invocation = ("/spec/authorization/invocation", json!("bmV3"));
+    let signed_again = site(std::slice::from_ref(&invocation));
     let other_did = json!("did:key:z6MkpTHR8VNsBxYAAWHut2Geadd9jSwuBV8xRoAnwWsdvktH");
     let provider = |changes: &[(&str, Value)]| with("hostingprovider", changes);
     vec![
@@ -338,7 +339,7 @@ fn rule_cases() -> Vec<RuleCase> {
             accepted: vec![
                 (site(&[]), Some(site(&[]))),
                 (site(&[("/metadata/labels", json!({"a": "b"}))]), Some(site(&[]))),
-                (site(&[invocation.clone()]), Some(site(&[]))),
+                (signed_again.clone(), Some(site(&[]))),
                 (site(&[invocation.clone(), ("/spec/onExpiry", json!("Keep"))]), Some(site(&[]))),
                 (site(&[]), Some(site(&[("/spec/authorization", Value::Null)]))),
             ],
@@ -353,14 +354,14 @@ fn rule_cases() -> Vec<RuleCase> {
             kind: "HostingDeployment",
             path: "spec.owner",
             message_start: "owner is immutable",
-            accepted: vec![(site(&[invocation.clone()]), Some(site(&[])))],
+            accepted: vec![(signed_again.clone(), Some(site(&[])))],
             refused: vec![(site(&[invocation.clone(), ("/spec/owner", other_did.clone())]), Some(site(&[])))],
         },
         RuleCase {
             kind: "HostingDeployment",
             path: "spec.providerRef",
             message_start: "providerRef is immutable",
-            accepted: vec![(site(&[invocation.clone()]), Some(site(&[])))],
+            accepted: vec![(signed_again.clone(), Some(site(&[])))],
             refused: vec![
                 (site(&[invocation.clone(), ("/spec/providerRef/name", json!("other"))]), Some(site(&[]))),
                 (site(&[invocation, ("/spec/providerRef/namespace", json!("other"))]), Some(site(&[]))),

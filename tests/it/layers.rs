@@ -200,11 +200,8 @@ fn skip_raw_string(chars: &mut Peekable<Chars<'_>>, code: &mut String) {
 fn skip_string(chars: &mut Peekable<Chars<'_>>, code: &mut String) {
     while let Some(char) = chars.next() {
         match char {
-            '\\' => {
-                if chars.next() == Some('\n') {
-                    code.push('\n');
-                }
-            }
+            // A line that is continued stays a line.
+            '\\' if chars.next() == Some('\n') => code.push('\n'),
             '\n' => code.push('\n'),
             '"' => break,
             _ => {}
@@ -279,7 +276,7 @@ fn words(code: &str) -> impl Iterator<Item = &str> {
 /// The longest chain of `super::` in the code.
 fn longest_climb(code: &str) -> usize {
     code.match_indices("super::")
-        .map(|(at, _)| code[at..].as_bytes().chunks(7).take_while(|chunk| *chunk == b"super::").count())
+        .map(|(at, _)| code.as_bytes()[at..].chunks(7).take_while(|chunk| *chunk == b"super::").count())
         .max()
         .unwrap_or(0)
 }
