@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 //! The controller: one driver a kind, and what they share.
 //!
 //! ```text
@@ -269,3 +270,7 @@ fn watch_namespaces(client: &Client, stop: &CancellationToken) -> Store<Namespac
     });
     reader
 }
+=======
+//! (work in progress)
+pub mod lease;
+>>>>>>> runtime
