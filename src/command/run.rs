@@ -25,7 +25,10 @@ use crate::{
         revocation::RevocationBook,
     },
     device::libp2p::{DmsClient, Link, LinkConfig},
-    gateway::{self, SiteService, SiteTable},
+    gateway::{
+        site::{self, SiteService},
+        site_table::SiteTable,
+    },
     metrics::Metrics,
     plan::span::parse_span,
     server::{Readiness, Server},
@@ -102,9 +105,9 @@ pub async fn run(args: Args) -> Result<ExitCode, CommandError> {
         .map_err(|error| CommandError::because(format!("{} could not be bound for /metrics", args.http_bind), error))?;
     tracing::info!(address = %server.address(), "serving /livez, /readyz and /metrics");
 
-    let client = Client::try_default()
-        .await
-        .map_err(|error| CommandError::because("no Kubernetes API server is configured. Set KUBECONFIG, or run in a cluster", error))?;
+    let client = Client::try_default().await.map_err(|error| {
+        CommandError::because("no Kubernetes API server is configured. Set KUBECONFIG, or run in a cluster", error)
+    })?;
     let result = tokio::select! {
         result = lead(&args, &client, metrics, &readiness, &stop) => result,
         () = stop.cancelled() => Ok(ExitCode::SUCCESS),
@@ -115,8 +118,8 @@ pub async fn run(args: Args) -> Result<ExitCode, CommandError> {
 
 fn stop_on_signal() -> Result<CancellationToken, CommandError> {
     let stop = CancellationToken::new();
-    let mut terminate = signal(SignalKind::terminate())
-        .map_err(|error| CommandError::because("signals cannot be received", error))?;
+    let mut terminate =
+        signal(SignalKind::terminate()).map_err(|error| CommandError::because("signals cannot be received", error))?;
     let token = stop.clone();
     tokio::spawn(async move {
         tokio::select! {
@@ -201,32 +204,32 @@ async fn work(
     tracing::info!(%did, installation = identity.installation.id(), "speaking for the provider");
 
     let link = LinkConfig { key: identity.key.clone(), listen: Vec::new(), inboxes: vec![inbox()] };
-    let (link, arrived) =
-        Link::start(link).await.map_err(|error| CommandError::because("the libp2p host could not be started", error))?;
+    let (link, arrived) = Link::start(link)
+        .await
+        .map_err(|error| CommandError::because("the libp2p host could not be started", error))?;
     let device_client = Arc::new(DmsClient::new(link.clone(), arrived, identity.key.clone()));
 
     let revocations = RevocationBook::default();
-    revocations
-        .load(client, &namespace)
-        .await
-        .map_err(|error| CommandError::because(format!("the revocations kept in namespace {namespace} could not be read"), error))?;
+    revocations.load(client, &namespace).await.map_err(|error| {
+        CommandError::because(format!("the revocations kept in namespace {namespace} could not be read"), error)
+    })?;
     let clock = Clock::default();
     let sites = SiteTable::new();
     let listener = tokio::net::TcpListener::bind(args.site_bind)
-            .await
-            .map_err(|error| CommandError::because(format!("{} could not be bound for sites", args.site_bind), error))?;
+        .await
+        .map_err(|error| CommandError::because(format!("{} could not be bound for sites", args.site_bind), error))?;
     let bound = listener
         .local_addr()
-            .map_err(|error| CommandError::because("the address for sites could not be read", error))?;
+        .map_err(|error| CommandError::because("the address for sites could not be read", error))?;
     let settings = Settings {
-            site_url: args.site_url.clone().unwrap_or_else(|| format!("http://{bound}")),
-            site_image: args.site_image.clone().map_or_else(own_image, Ok)?,
-            window: args.device_window,
-            resync: args.resync,
-            concurrency: args.concurrency,
-            namespace: namespace.clone(),
-            provider,
-        };
+        site_url: args.site_url.clone().unwrap_or_else(|| format!("http://{bound}")),
+        site_image: args.site_image.clone().map_or_else(own_image, Ok)?,
+        window: args.device_window,
+        resync: args.resync,
+        concurrency: args.concurrency,
+        namespace: namespace.clone(),
+        provider,
+    };
     let drivers = controller::watch(client, &namespace, &stop);
     let endpoint = serve_sites(listener, &sites, &revocations);
     let reports = sites.reports().map(|site| (site.namespace().to_owned(), site.name().to_owned()));
@@ -286,7 +289,8 @@ async fn identity(client: &Client, namespace: &str, provider: &str) -> Result<Id
 /// The digest of this executable, as the image that it stands for.
 fn own_image() -> Result<String, CommandError> {
     let read = std::env::current_exe().and_then(std::fs::read);
-    let bytes = read.map_err(|error| CommandError::because("this executable could not be read; give --site-image", error))?;
+    let bytes =
+        read.map_err(|error| CommandError::because("this executable could not be read; give --site-image", error))?;
     Ok(format!("dms-operator@sha256:{}", hex::encode(Sha256::digest(bytes))))
 }
 
@@ -300,10 +304,10 @@ fn serve_sites(
         table: table.clone(),
         clock: Arc::new(clock::wall),
         revoked: Arc::new(move |key| revocations.revoked(key)),
-        patience: gateway::PATIENCE,
+        patience: site::PATIENCE,
     };
     tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, gateway::router(service)).await {
+        if let Err(error) = axum::serve(listener, site::router(service)).await {
             tracing::error!(%error, "the endpoint for sites ended");
         }
     })

@@ -18,7 +18,7 @@ use crate::{
     api::{HostingDeploymentStatus, HostingDevice, HostingProviderSpec, Reason},
     capability::{Did, Nanos, Token},
     device::{DeviceClient, DeviceTarget},
-    gateway::SiteTable,
+    gateway::site_table::SiteTable,
     metrics::Metrics,
     plan::{place::Candidate, validate::Terms},
     store::{archive::ArchiveFetcher, publish::Publisher},

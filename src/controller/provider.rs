@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     api::{HostingProvider, HostingProviderStatus, Reason, S3, names::FIELD_MANAGER},
-    gateway::Backing,
+    gateway::site_table::Backing,
     plan::{
         backoff,
         conditions::{Outcome, conditions},

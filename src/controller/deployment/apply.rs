@@ -12,7 +12,7 @@ use crate::{
         error::Error,
     },
     device::{CallError, DeviceTarget, PreparedCall, dms},
-    gateway::SiteTarget,
+    gateway::site_table::SiteTarget,
     plan::{
         build::{self, ATTEMPT_ENVIRONMENT, EnsembleSpec, SiteSpec},
         conditions::{Outcome, Value},

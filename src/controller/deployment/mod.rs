@@ -41,7 +41,7 @@ use crate::{
         names::{ANNOTATION_SUSPEND, FINALIZER},
     },
     capability::{Capability, Did},
-    gateway::SiteName,
+    gateway::site_protocol::SiteName,
     plan::{
         backoff,
         conditions::Outcome,
