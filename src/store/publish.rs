@@ -81,7 +81,9 @@ pub enum PublishError {
         found: ReleaseId,
     },
     /// A file is not what the manifest says.
-    #[error("the file {path:?} does not hold the bytes that the release names (SHA-256 {found}); it was changed meanwhile")]
+    #[error(
+        "the file {path:?} does not hold the bytes that the release names (SHA-256 {found}); it was changed meanwhile"
+    )]
     FileChanged {
         /// Path of the file.
         path: String,
@@ -211,7 +213,8 @@ impl Publisher {
         release: &Release,
         source: &dyn BlobSource,
     ) -> Result<PublishReport, PublishError> {
-        let mut report = PublishReport { release: release.id(), uploaded_blobs: 0, uploaded_bytes: 0, present_blobs: 0 };
+        let mut report =
+            PublishReport { release: release.id(), uploaded_blobs: 0, uploaded_bytes: 0, present_blobs: 0 };
         let blobs: BTreeMap<BlobDigest, &str> =
             release.files().iter().map(|(path, file)| (file.sha256, path.as_str())).collect();
         if self.release_exists(owner, release.id()).await? {

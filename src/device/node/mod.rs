@@ -8,7 +8,7 @@
 //! Where it differs from DMS, it is stricter: a `deployment/new` whose (sender, nonce) was taken before is dropped until
 //! the message has expired, since DMS itself has no replay protection; and a deployment that is not over cannot be deleted.
 //!
-//! [`Served`] is the node without a network: frames in, frames out.
+//! [`Node`] has no network: frames in, frames out. [`RunningNode`] is one that listens.
 
 mod behaviours;
 mod child;
@@ -17,6 +17,7 @@ mod faults;
 mod figures;
 mod judge;
 mod lifecycle;
+mod network;
 mod output;
 mod reply;
 mod state;
@@ -49,13 +50,14 @@ use self::{
 pub use self::{
     child::{LISTEN, PARENT_PIPE, PORT},
     faults::{Faults, UnknownFault},
+    network::RunningNode,
     reply::OutboundFrame,
     state::{Given, Record, StateError, Store},
     wire::{WIRE_LOG, WireLine},
 };
 use crate::{
     capability::{Context, Did, Key, Nanos},
-    device::libp2p::InboundFrame,
+    device::libp2p::{InboundFrame, LinkError},
 };
 
 /// Name of the file in the node's directory that, while it is there, says which faults hold.
@@ -135,8 +137,11 @@ pub enum NodeError {
     #[error(transparent)]
     State(#[from] StateError),
     /// The wire log.
-    #[error("the node could not open {WIRE_LOG} in its directory: {0}")]
+    #[error("the node could not open {WIRE_LOG} in its directory")]
     WireLog(#[source] io::Error),
+    /// The network.
+    #[error("the node cannot be reached")]
+    Link(#[from] LinkError),
 }
 
 /// A node without a network. Clones are the same node.
