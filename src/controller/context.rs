@@ -13,7 +13,7 @@ use kube::{
     runtime::{events::Recorder, reflector::Store},
 };
 
-use super::{clock::Clock, identity::Identity, revisions::Revision, revocation::RevocationBook};
+use super::{Guarded, clock::Clock, identity::Identity, revisions::Revision, revocation::RevocationBook};
 use crate::{
     api::{HostingDevice, HostingDeploymentStatus, HostingProviderSpec, Reason},
     capability::{Did, Nanos, Token},
@@ -113,7 +113,7 @@ pub struct Context {
     /// HostingDeployments, as the watch shows them.
     pub deployments: Store<DynamicObject>,
     /// HostingDevices of the operator's namespace, as the watch shows them.
-    pub devices: Store<HostingDevice>,
+    pub devices: Store<Guarded<HostingDevice>>,
     /// Namespaces, as the watch shows them.
     pub namespaces: Store<Namespace>,
     serving: RwLock<Serving>,
@@ -144,7 +144,7 @@ pub struct Parts {
     /// See [`Context::deployments`].
     pub deployments: Store<DynamicObject>,
     /// See [`Context::devices`].
-    pub devices: Store<HostingDevice>,
+    pub devices: Store<Guarded<HostingDevice>>,
     /// See [`Context::namespaces`].
     pub namespaces: Store<Namespace>,
 }
@@ -238,8 +238,7 @@ impl Context {
                 *load.entry(device).or_default() += 1;
             }
         }
-        self.devices
-            .state()
+        self.readable_devices()
             .iter()
             .map(|device| {
                 let name = device.name_any();
@@ -254,6 +253,10 @@ impl Context {
             .collect()
     }
 
+    fn readable_devices(&self) -> Vec<HostingDevice> {
+        self.devices.state().iter().filter_map(|device| device.0.as_ref().ok().cloned()).collect()
+    }
+
     fn remember_if_known<T>(&self, uid: &str, read: impl FnOnce(&Memory) -> Option<T>) -> Option<T> {
         locked(&self.memory).get(uid).and_then(read)
     }
@@ -263,7 +266,7 @@ impl Context {
     /// # Errors
     /// The reason and the sentence for a condition.
     pub fn target(&self, device: &str) -> Result<DeviceTarget, (Reason, String)> {
-        let found = self.devices.state().into_iter().find(|found| found.name_any() == device);
+        let found = self.readable_devices().into_iter().find(|found| found.name_any() == device);
         let Some(found) = found else {
             return Err((
                 Reason::DeviceNotFound,
