@@ -352,7 +352,7 @@ fn nothing_is_minted_that_would_be_refused() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 6, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Nobody can change any one byte of a signed invocation.
     #[test]
