@@ -97,13 +97,16 @@ impl<'a> Chain<'a> {
 
     /// Checks the signature of every link, the root's first.
     pub(super) fn check_signatures(&self) -> Result<(), Refusal> {
-        for (below, link) in self.root_first() {
-            if !key::is_signed_by(link.issuer(), &link.signed_bytes(), &link.signature) {
-                let what = format!("was changed after signing, or was not signed by {}", link.issuer());
-                return Err(self.refuse(below, Reason::BadSignature, what));
-            }
+        self.root_first().try_for_each(|(below, link)| self.check_signature(below, link))
+    }
+
+    /// Checks the signature of the link that has `below` links below it.
+    pub(super) fn check_signature(&self, below: usize, link: &Token) -> Result<(), Refusal> {
+        if key::is_signed_by(link.issuer(), &link.signed_bytes(), &link.signature) {
+            return Ok(());
         }
-        Ok(())
+        let what = format!("was changed after signing, or was not signed by {}", link.issuer());
+        Err(self.refuse(below, Reason::BadSignature, what))
     }
 
     /// How many links stand between the leaf and the deepest one (nearest to the root) that `did` issued.

@@ -50,6 +50,64 @@ impl Context {
         Ok(Self { did, roots, require: tokens("require")?, provide: tokens("provide")?, revoke: tokens("revoke")? })
     }
 
+    /// Reads a context file and verifies every token in it. What has expired or was revoked is left out.
+    ///
+    /// # Errors
+    /// [`Refusal`], when one of them cannot be trusted.
+    pub fn load(bytes: &[u8], now: Nanos) -> Result<Self, Refusal> {
+        let Self { did, roots, mut require, mut provide, mut revoke } = Self::parse(bytes)?;
+        for tokens in [&mut require, &mut provide, &mut revoke] {
+            tokens.retain(|token| token.not_after() >= now);
+        }
+        let mut context =
+            Self { did: did.clone(), roots: Vec::new(), require: Vec::new(), provide: Vec::new(), revoke };
+        require.retain(|token| context.check_revocations(token, now).is_ok());
+        provide.retain(|token| context.check_revocations(token, now).is_ok());
+        let revoke = std::mem::take(&mut context.revoke);
+        context.extend(Self { did, roots, require, provide, revoke }, now)?;
+        Ok(context)
+    }
+
+    /// Takes over the anchors of another context, each of them verified; all or nothing. Tokens that an anchor which is
+    /// there already makes superfluous are left out, and so are those that a new revocation takes back.
+    ///
+    /// # Errors
+    /// [`Refusal`], when one of them cannot be trusted; then nothing has changed.
+    pub fn extend(&mut self, other: Self, now: Nanos) -> Result<(), Refusal> {
+        let Self { did: _, roots, require, provide, revoke } = other;
+        let mut next = self.clone();
+        next.roots.extend(roots.into_iter().filter(|root| !self.roots.contains(root)));
+        for token in revoke {
+            check_action(&token, Action::Revoke)?;
+            token.verify(now, &|_| false)?;
+            add(&mut next.revoke, token);
+        }
+        for token in require {
+            check_action(&token, Action::Delegate)?;
+            token.verify(now, &|key| next.is_revoked(key, now))?;
+            add(&mut next.require, token);
+        }
+        for token in provide {
+            check_action(&token, Action::Delegate)?;
+            if token.subject() != &next.did {
+                let message = format!("{} may use the token to provide, not {}", token.subject(), next.did);
+                return Err(Refusal::explained(Reason::SignerMismatch, message));
+            }
+            token.verify(now, &|key| next.is_revoked(key, now))?;
+            add(&mut next.provide, token);
+        }
+        let Self { did: _, roots: _, require, provide, revoke: _ } = &mut next;
+        let (old_require, old_provide) = (std::mem::take(require), std::mem::take(provide));
+        next.require = old_require.into_iter().filter(|token| next.check_revocations(token, now).is_ok()).collect();
+        next.provide = old_provide.into_iter().filter(|token| next.check_revocations(token, now).is_ok()).collect();
+        *self = next;
+        Ok(())
+    }
+
+    fn check_revocations(&self, token: &Token, now: Nanos) -> Result<(), Refusal> {
+        Chain::of(token).check_revocations(&|key| self.is_revoked(key, now))
+    }
+
     /// The context as DMS writes it.
     pub fn to_json(&self) -> Vec<u8> {
         let Self { did, roots, require, provide, revoke } = self;
@@ -149,8 +207,8 @@ impl Context {
         let chain = Chain::of(token);
         chain.check_expiry(now)?;
         usage.check(&chain, token, sender, capability)?;
-        let anchored = chain.has_issuer(&self.did) || self.roots.iter().any(|root| chain.has_issuer(root));
-        if !anchored && !self.require.iter().any(|anchor| self.covers(anchor, token, &chain, now)) {
+        if !self.trusts_issuer_of(&chain) && !self.require.iter().any(|anchor| self.covers(anchor, token, &chain, now))
+        {
             return Err(chain.refuse(
                 chain.len().saturating_sub(1),
                 Reason::NotAnchored,
@@ -168,6 +226,11 @@ impl Context {
         chain.check_revocations(&|key| self.is_revoked(key, now))
     }
 
+    /// Whether this node or one of its roots issued any link.
+    fn trusts_issuer_of(&self, chain: &Chain<'_>) -> bool {
+        chain.has_issuer(&self.did) || self.roots.iter().any(|root| chain.has_issuer(root))
+    }
+
     /// Whether a require anchor lets `token` in.
     fn covers(&self, anchor: &Token, token: &Token, chain: &Chain<'_>, now: Nanos) -> bool {
         let Some(distance) = chain.distance_to_issuer(anchor.subject()) else { return false };
@@ -179,6 +242,7 @@ impl Context {
             && (anchor.audience().is_none() || anchor.audience() == token.audience())
             && first_not_implied(token.capabilities(), anchor.capabilities()).is_none()
             && first_not_implied(token.topics(), anchor.topics()).is_none()
+            && self.trusts_issuer_of(&anchor_chain)
             && self.check_link_rules(&anchor_chain, now).is_ok()
             && anchor_chain.check_signatures().is_ok()
     }
@@ -186,11 +250,39 @@ impl Context {
     fn is_revoked(&self, key: &RevocationKey, now: Nanos) -> bool {
         self.revoke.iter().any(|revocation| {
             revocation.action() == Action::Revoke
-                && revocation.expires() >= now
                 && revocation.revocation_key() == *key
-                && Chain::of(revocation).check_signatures().is_ok()
+                && revocation.verify(now, &|_| false).is_ok()
         })
     }
+}
+
+fn check_action(token: &Token, action: Action) -> Result<(), Refusal> {
+    if token.action() == action {
+        return Ok(());
+    }
+    let message = format!("a token to {} stands where one to {action} belongs", token.action());
+    Err(Refusal::explained(Reason::Malformed, message))
+}
+
+fn add(tokens: &mut Vec<Token>, token: Token) {
+    if !tokens.iter().any(|other| makes_superfluous(other, &token)) {
+        tokens.push(token);
+    }
+}
+
+/// Whether `token` gives nothing that `other` does not give for at least as long.
+fn makes_superfluous(other: &Token, token: &Token) -> bool {
+    if token.action() == Action::Revoke {
+        return other.revocation_key() == token.revocation_key() && other.expires() >= token.expires();
+    }
+    other.action() == token.action()
+        && other.issuer() == token.issuer()
+        && other.subject() == token.subject()
+        && other.audience() == token.audience()
+        && other.depth() == token.depth()
+        && other.not_after() >= token.not_after()
+        && first_not_implied(token.capabilities(), other.capabilities()).is_none()
+        && first_not_implied(token.topics(), other.topics()).is_none()
 }
 
 /// What a token is used for.

@@ -42,7 +42,7 @@ impl Handle {
         id.is_empty() && did.is_none() && host.is_none() && inbox.is_none()
     }
 
-    fn from_tree(tree: Tree) -> Result<Self, Refusal> {
+    pub(super) fn from_tree(tree: Tree) -> Result<Self, Refusal> {
         let mut members = Members::of(tree, "handle", &["id", "did", "addr"])?;
         let id = Members::of(members.required("id")?, "actor ID", &["pub"])?.text("pub")?;
         let id =
@@ -52,7 +52,7 @@ impl Handle {
         Ok(Self { id, did, host: address.optional_text("host")?, inbox: address.optional_text("inbox")? })
     }
 
-    fn write(&self, out: &mut String) {
+    pub(super) fn write(&self, out: &mut String) {
         let Self { id, did, host, inbox } = self;
         Object::open(out)
             .member("id", |out| Object::open(out).text("pub", id.as_str()).close())

@@ -13,6 +13,8 @@ use super::{Capability, Did, DidError, MAX_CAPABILITIES, Nanos, Reason, Refusal}
 /// Most links that a chain may have; longer ones are refused before any signature is checked.
 pub const MAX_LINKS: usize = 8;
 
+/// Why a single token of a list is left out instead of refusing the list.
+const LEFT_OUT: [Reason; 3] = [Reason::UnsupportedKey, Reason::NotSigned, Reason::BadSignature];
 const DOMAIN: &str = "dms:token:";
 const MEMBERS: [&str; 11] = ["act", "iss", "sub", "aud", "topic", "cap", "nonce", "exp", "depth", "chain", "sig"];
 
@@ -113,7 +115,7 @@ impl Token {
                 signature if signature.is_empty() => {
                     return Err(Refusal::explained(Reason::NotSigned, "the token has no signature"));
                 }
-                signature => sized(signature, "signature")?,
+                signature => sized(signature, "signature").map_err(bad_signature)?,
             },
         })
     }
@@ -242,10 +244,11 @@ impl Token {
     pub fn verify(&self, now: Nanos, revoked: &dyn Fn(&RevocationKey) -> bool) -> Result<(), Refusal> {
         let chain = Chain::of(self);
         chain.check_expiry(now)?;
-        if self.action != Action::Revoke {
-            chain.check_structure(0)?;
-            chain.check_revocations(revoked)?;
+        if self.action == Action::Revoke {
+            return chain.check_signature(0, self);
         }
+        chain.check_structure(0)?;
+        chain.check_revocations(revoked)?;
         chain.check_signatures()
     }
 
@@ -300,11 +303,11 @@ pub fn parse_token_list(bytes: &[u8]) -> Result<Vec<Token>, Refusal> {
 }
 
 /// Reads a token list but leaves out tokens of key types that are not read here, which DMS clients may attach beside
-/// usable ones. Any other fault refuses the whole list, as it does in DMS.
+/// usable ones, and tokens whose signature cannot be one. Any other fault refuses the whole list, as it does in DMS.
 pub(super) fn parse_known_tokens(bytes: &[u8]) -> Result<Vec<Token>, Refusal> {
     list_of(strict::read(bytes, MAX_CAPABILITIES, "list of tokens")?)?
         .into_iter()
-        .filter(|token| !matches!(token, Err(refusal) if refusal.reason == Reason::UnsupportedKey))
+        .filter(|token| !matches!(token, Err(refusal) if LEFT_OUT.contains(&refusal.reason)))
         .collect()
 }
 
@@ -347,6 +350,10 @@ fn paths(items: Vec<Tree>) -> Result<Vec<Capability>, Refusal> {
             _ => Err(malformed("the token has a capability that is not text")),
         })
         .collect()
+}
+
+fn bad_signature(refusal: Refusal) -> Refusal {
+    Refusal { reason: Reason::BadSignature, ..refusal }
 }
 
 /// The bytes as an array of the size that they must have.
