@@ -8,6 +8,7 @@ mod chart;
 mod cluster;
 mod definitions;
 mod fields;
+mod interop;
 mod kit;
 mod kit_process;
 mod kit_s3;
