@@ -3,7 +3,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{LabelSelector, ObjectReference};
+use super::{LabelSelector, ObjectReference, shared::conditions};
 
 /// What an owner wants hosted, by what right. The spec is signed as a whole: change it, then sign it again with
 /// `kubectl hosting sign`.
@@ -12,6 +12,7 @@ use super::{LabelSelector, ObjectReference};
     group = "hosting.nunet.io",
     version = "v1alpha1",
     kind = "HostingDeployment",
+    doc = "A site that its owner wants hosted on decentralised devices, and by what right.",
     plural = "hostingdeployments",
     shortname = "hd",
     category = "hosting",
@@ -55,6 +56,7 @@ pub struct HostingDeploymentSpec {
     /// What happens when the authorisation expires: `Stop` at once, or `Keep` serving for at most the provider's
     /// `policy.keepExpiredFor`. Absent: `Keep`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "OnExpiry")]
     pub on_expiry: Option<OnExpiry>,
 }
 
@@ -84,6 +86,7 @@ pub struct Content {
     /// Who may read: `Owner`, `Delegated` (the owner and whom the owner gave `read`), or `Public`, which needs the
     /// provider's leave. Absent: `Owner`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Access")]
     pub access: Option<Access>,
 }
 
@@ -153,12 +156,13 @@ pub enum OnExpiry {
 }
 
 /// What the operator found and did. Replaced as a whole by one writer.
-#[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("default" = {"observedGeneration": -1}))]
 pub struct HostingDeploymentStatus {
     /// The `metadata.generation` that this status speaks of; -1 before the first pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = -1, max = 9_007_199_254_740_991_i64))]
     pub observed_generation: Option<i64>,
     /// The newest spec whose authorisation was accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -177,8 +181,7 @@ pub struct HostingDeploymentStatus {
     /// `Ready`, `Reconciling`, `Stalled` as kstatus reads them; `TokenVerified`, `ContentPublished`, `Deployed`,
     /// `DeviceReachable` for the parts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
-    #[schemars(length(max = 16))]
+    #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
 }
 

@@ -3,12 +3,15 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::shared::conditions;
+
 /// A DMS node on which the provider may run deployments.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[kube(
     group = "hosting.nunet.io",
     version = "v1alpha1",
     kind = "HostingDevice",
+    doc = "A DMS node on which the provider may run deployments.",
     plural = "hostingdevices",
     shortname = "hdev",
     category = "hosting",
@@ -48,20 +51,20 @@ pub struct HostingDeviceSpec {
 }
 
 /// What the operator found. Written only on change.
-#[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("default" = {"observedGeneration": -1}))]
 pub struct HostingDeviceStatus {
     /// The `metadata.generation` that this status speaks of; -1 before the first pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = -1, max = 9_007_199_254_740_991_i64))]
     pub observed_generation: Option<i64>,
     /// The record by which a list from this device is known to be complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sentinel: Option<SentinelRecord>,
     /// `Ready`, `Reconciling`, `Stalled` as kstatus reads them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
-    #[schemars(length(max = 16))]
+    #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
 }
 

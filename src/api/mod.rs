@@ -29,6 +29,9 @@ pub use reason::{ConditionType, Reason};
 pub use revocation::{CapabilityRevocation, CapabilityRevocationSpec, CapabilityRevocationStatus};
 pub use shared::{LabelSelector, ObjectReference, SecretReference};
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
 use kube::CustomResourceExt;
 
 /// The API group of every kind here.
@@ -38,6 +41,27 @@ pub const VERSION: &str = "v1alpha1";
 
 /// The custom resource definitions, in the order in which they are installed.
 #[must_use]
-pub fn crds() -> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition> {
-    vec![HostingDeployment::crd(), HostingProvider::crd(), HostingDevice::crd(), CapabilityRevocation::crd()]
+pub fn crds() -> Vec<CustomResourceDefinition> {
+    let mut crds =
+        vec![HostingDeployment::crd(), HostingProvider::crd(), HostingDevice::crd(), CapabilityRevocation::crd()];
+    crds.iter_mut()
+        .flat_map(|crd| &mut crd.spec.versions)
+        .filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut())
+        .for_each(forbid_null);
+    crds
+}
+
+/// Makes `null` no second spelling of an absent field: with it, `authorization: null` would count as present in the
+/// rule that asks for a signature.
+fn forbid_null(schema: &mut JSONSchemaProps) {
+    schema.nullable = None;
+    schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(forbid_null);
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
+        forbid_null(values);
+    }
+    match &mut schema.items {
+        Some(JSONSchemaPropsOrArray::Schema(items)) => forbid_null(items),
+        Some(JSONSchemaPropsOrArray::Schemas(schemas)) => schemas.iter_mut().for_each(forbid_null),
+        None => {}
+    }
 }

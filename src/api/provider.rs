@@ -3,7 +3,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{LabelSelector, SecretReference};
+use super::{LabelSelector, SecretReference, shared::conditions};
 
 /// The hosting service: its identity, who may use it, and where files are kept. One operator serves one.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
@@ -11,6 +11,7 @@ use super::{LabelSelector, SecretReference};
     group = "hosting.nunet.io",
     version = "v1alpha1",
     kind = "HostingProvider",
+    doc = "The hosting service that one operator runs: its key, who may use it, and where files are kept.",
     plural = "hostingproviders",
     shortname = "hp",
     category = "hosting",
@@ -84,6 +85,7 @@ pub enum NamespacesFrom {
 pub struct Policy {
     /// Whether a signed spec older than the newest accepted one may come back. Absent: `Refuse`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Permission")]
     pub rollback: Option<Permission>,
     /// How long work goes on after its authorisation expired, where its spec says `onExpiry: Keep`; a whole number
     /// with `s`, `m` or `h`. Absent: `72h`.
@@ -92,6 +94,7 @@ pub struct Policy {
     pub keep_expired_for: Option<String>,
     /// Whether `access: Public` is permitted. Absent: `Refuse`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Permission")]
     pub public_access: Option<Permission>,
 }
 
@@ -175,12 +178,13 @@ pub struct S3Auth {
 }
 
 /// What the operator found.
-#[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("default" = {"observedGeneration": -1}))]
 pub struct HostingProviderStatus {
     /// The `metadata.generation` that this status speaks of; -1 before the first pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = -1, max = 9_007_199_254_740_991_i64))]
     pub observed_generation: Option<i64>,
     /// DID of the provider: the audience of every grant and signature.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -188,7 +192,6 @@ pub struct HostingProviderStatus {
     pub did: Option<String>,
     /// `Ready`, `Reconciling`, `Stalled` as kstatus reads them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
-    #[schemars(length(max = 16))]
+    #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
 }

@@ -1,6 +1,9 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::shared::conditions;
 
 /// One capability token taken back by its issuer. Once accepted it stays in force, even when this object is deleted.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
@@ -8,6 +11,7 @@ use serde::{Deserialize, Serialize};
     group = "hosting.nunet.io",
     version = "v1alpha1",
     kind = "CapabilityRevocation",
+    doc = "One capability token taken back by its issuer.",
     plural = "capabilityrevocations",
     shortname = "caprev",
     category = "hosting",
@@ -34,16 +38,16 @@ pub struct CapabilityRevocationSpec {
 }
 
 /// What the operator found.
-#[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("default" = {"observedGeneration": -1}))]
 pub struct CapabilityRevocationStatus {
     /// The `metadata.generation` that this status speaks of; -1 before the first pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = -1, max = 9_007_199_254_740_991_i64))]
     pub observed_generation: Option<i64>,
     /// `Ready`, `Reconciling`, `Stalled` as kstatus reads them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
-    #[schemars(length(max = 16))]
+    #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
 }

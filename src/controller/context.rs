@@ -13,15 +13,15 @@ use kube::{
     runtime::{events::Recorder, reflector::Store},
 };
 
-use super::{clock::Clock, identity::Identity, revisions::Revision, revocation::RevocationBook};
+use super::{Guarded, clock::Clock, identity::Identity, revisions::Revision, revocation::RevocationBook};
 use crate::{
-    api::{HostingDevice, HostingDeploymentStatus, HostingProviderSpec, Reason},
+    api::{HostingDeploymentStatus, HostingDevice, HostingProviderSpec, Reason},
     capability::{Did, Nanos, Token},
     device::{DeviceClient, DeviceTarget},
-    gateway::site::SiteTable,
+    gateway::site_table::SiteTable,
     metrics::Metrics,
     plan::{place::Candidate, validate::Terms},
-    store::{archive::ArchivePolicy, publish::Publisher},
+    store::{archive::ArchiveFetcher, publish::Publisher},
     usage::Meter,
 };
 
@@ -42,8 +42,6 @@ pub struct Settings {
     pub resync: Duration,
     /// How many objects of a kind are worked on at once.
     pub concurrency: u16,
-    /// Limits for archives.
-    pub archive: ArchivePolicy,
 }
 
 /// The served HostingProvider, ready for use.
@@ -55,6 +53,8 @@ pub struct Served {
     pub terms: Terms,
     /// Its store.
     pub publisher: Publisher,
+    /// Tells whether the store's credentials changed.
+    pub credentials: [u8; 32],
 }
 
 /// Whether the provider can be used, and if not, why.
@@ -104,6 +104,8 @@ pub struct Context {
     pub recorder: Recorder,
     /// The way to devices.
     pub device_client: Arc<dyn DeviceClient>,
+    /// The way to archives.
+    pub archives: ArchiveFetcher,
     /// What sites are to serve.
     pub sites: SiteTable,
     /// Revocations in force.
@@ -113,7 +115,7 @@ pub struct Context {
     /// HostingDeployments, as the watch shows them.
     pub deployments: Store<DynamicObject>,
     /// HostingDevices of the operator's namespace, as the watch shows them.
-    pub devices: Store<HostingDevice>,
+    pub devices: Store<Guarded<HostingDevice>>,
     /// Namespaces, as the watch shows them.
     pub namespaces: Store<Namespace>,
     serving: RwLock<Serving>,
@@ -135,6 +137,8 @@ pub struct Parts {
     pub recorder: Recorder,
     /// See [`Context::device_client`].
     pub device_client: Arc<dyn DeviceClient>,
+    /// See [`Context::archives`].
+    pub archives: ArchiveFetcher,
     /// See [`Context::sites`].
     pub sites: SiteTable,
     /// See [`Context::revocations`].
@@ -144,7 +148,7 @@ pub struct Parts {
     /// See [`Context::deployments`].
     pub deployments: Store<DynamicObject>,
     /// See [`Context::devices`].
-    pub devices: Store<HostingDevice>,
+    pub devices: Store<Guarded<HostingDevice>>,
     /// See [`Context::namespaces`].
     pub namespaces: Store<Namespace>,
 }
@@ -160,6 +164,7 @@ impl Context {
             clock,
             recorder,
             device_client,
+            archives,
             sites,
             revocations,
             metrics,
@@ -175,6 +180,7 @@ impl Context {
             clock,
             recorder,
             device_client,
+            archives,
             sites,
             revocations,
             metrics,
@@ -194,7 +200,6 @@ impl Context {
     }
 
     /// The provider, when it can be used.
-    #[must_use]
     pub fn serving(&self) -> Serving {
         self.serving.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -238,8 +243,7 @@ impl Context {
                 *load.entry(device).or_default() += 1;
             }
         }
-        self.devices
-            .state()
+        self.readable_devices()
             .iter()
             .map(|device| {
                 let name = device.name_any();
@@ -254,6 +258,10 @@ impl Context {
             .collect()
     }
 
+    fn readable_devices(&self) -> Vec<HostingDevice> {
+        self.devices.state().iter().filter_map(|device| device.0.as_ref().ok().cloned()).collect()
+    }
+
     fn remember_if_known<T>(&self, uid: &str, read: impl FnOnce(&Memory) -> Option<T>) -> Option<T> {
         locked(&self.memory).get(uid).and_then(read)
     }
@@ -263,7 +271,7 @@ impl Context {
     /// # Errors
     /// The reason and the sentence for a condition.
     pub fn target(&self, device: &str) -> Result<DeviceTarget, (Reason, String)> {
-        let found = self.devices.state().into_iter().find(|found| found.name_any() == device);
+        let found = self.readable_devices().into_iter().find(|found| found.name_any() == device);
         let Some(found) = found else {
             return Err((
                 Reason::DeviceNotFound,

@@ -34,6 +34,9 @@ pub enum Error {
         /// What the API server said.
         cause: String,
     },
+    /// A deletion waits, for a reason that the status tells; the finalizer stays.
+    #[error("{0}")]
+    Holding(String),
     /// The system gave no random bytes.
     #[error("no random bytes could be had")]
     Random(#[source] getrandom::Error),
@@ -61,6 +64,7 @@ impl Error {
             Self::Conflict(_) => "conflict",
             Self::Api { .. } | Self::Finalizer { .. } => "api",
             Self::Timeout { .. } => "timeout",
+            Self::Holding(_) => "holding",
             Self::Random(_) | Self::Mint(_) => "internal",
         }
     }

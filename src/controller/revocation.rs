@@ -20,7 +20,7 @@ use crate::{
         CapabilityRevocation, CapabilityRevocationStatus, Reason,
         names::{FIELD_MANAGER, LABEL_COMPONENT},
     },
-    capability::{Refusal, RevocationKey, Token, verify_revocation},
+    capability::{self, Nanos, Refusal, RevocationKey, Token},
     plan::conditions::{Outcome, conditions},
 };
 
@@ -51,7 +51,7 @@ impl RevocationBook {
         let params = ListParams::default().labels(&format!("{LABEL_COMPONENT}={COMPONENT}"));
         for copy in api.list(&params).await?.items {
             let token = copy.data.as_ref().and_then(|data| data.get(MEMBER));
-            match token.map(|token| read(token)) {
+            match token.map(String::as_str).map(read) {
                 Some(Ok(key)) => self.insert(key),
                 Some(Err(refusal)) => {
                     tracing::error!(copy = %copy.name_any(), %refusal, "a kept revocation cannot be read");
@@ -63,8 +63,18 @@ impl RevocationBook {
     }
 }
 
+/// What a revocation takes back. Its own expiry does not matter: by then, what it takes back has expired too.
 fn read(token: &str) -> Result<RevocationKey, Refusal> {
-    verify_revocation(&Token::parse(token.trim().as_bytes())?)
+    let token = Token::parse(token.trim().as_bytes())?;
+    if token.action() != capability::Action::Revoke {
+        return Err(Refusal::new(
+            capability::Reason::Malformed,
+            None,
+            "spec.token is not a revocation: its act is not revoke. Make one with `kubectl hosting token revoke`",
+        ));
+    }
+    token.verify(Nanos(0), &|_| false)?;
+    Ok(token.revocation_key())
 }
 
 /// One pass over a revocation.
@@ -89,10 +99,14 @@ pub async fn reconcile(object: Arc<CapabilityRevocation>, context: Arc<Context>)
     };
     if status != before {
         let api: Api<CapabilityRevocation> = Api::namespaced(context.client.clone(), &namespace);
-        let patch = json!({"apiVersion": "hosting.nunet.io/v1alpha1", "kind": "CapabilityRevocation", "status": status});
+        let patch =
+            json!({"apiVersion": "hosting.nunet.io/v1alpha1", "kind": "CapabilityRevocation", "status": status});
         api.patch_status(&object.name_any(), &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(patch))
             .await
-            .map_err(Error::api(format!("writing the status of CapabilityRevocation {namespace}/{}", object.name_any())))?;
+            .map_err(Error::api(format!(
+                "writing the status of CapabilityRevocation {namespace}/{}",
+                object.name_any()
+            )))?;
         events::changes(&context.recorder, &object.object_ref(&()), &before.conditions, &status.conditions).await;
     }
     Ok(Action::requeue(context.settings.resync * 10))

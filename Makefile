@@ -1,0 +1,46 @@
+# Needs Rust, Go, make and a C compiler. Everything else is built once, into the cache folder
+# (DMS_OPERATOR_CACHE, else ~/.cache/dms-operator).
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+CARGO ?= cargo
+SECONDS_FILE := $(TARGET)/tmp/test-seconds
+
+.DEFAULT_GOAL := help
+.PHONY: help tools demo test soak fmt crds chart
+
+help: ## What can be made
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+
+tools: ## The commands that demo and tests run beside the operator, at pinned versions
+	@tests/tools/build.sh
+
+demo: ## A whole installation on this machine, from apply to delete; KEEP=1 leaves it running
+	@tests/tools/build.sh etcd kube-apiserver kube-controller-manager kubectl
+	@$(CARGO) run -q --features dev -- demo $(if $(KEEP),--keep) $(if $(CLUSTER),--cluster $(CLUSTER))
+
+test: ## Format, lints, unit tests, tests on real parts, the Go peer, the chart
+	@tests/tools/build.sh
+	@rm -f $(SECONDS_FILE)
+	$(CARGO) fmt --check
+	$(CARGO) clippy -q --features dev --all-targets -- -D warnings
+	$(CARGO) build -q --features dev
+	@if [ -f tests/interop/go.mod ]; then set -x; cd tests/interop && go vet ./... && go test ./...; fi
+	$(CARGO) test -q --features dev --lib --bins
+	$(CARGO) test -q --features dev --test it
+	@echo; echo "the ten slowest tests, in seconds:"; sort -rn $(SECONDS_FILE) | head -10
+
+soak: ## Twenty deployments and ten quiet minutes: nothing may be written
+	@tests/tools/build.sh etcd kube-apiserver kube-controller-manager kubectl helm
+	DMS_OPERATOR_SOAK_SECONDS=600 $(CARGO) test -q --features dev --test it soak
+
+fmt: ## Formats the code
+	$(CARGO) fmt
+
+crds: ## Writes crds/ and the chart's copy from the types
+	$(CARGO) run -q --features dev -- crd --out-dir crds
+	cp crds/*.yaml charts/dms-operator/files/crds/
+
+chart: ## Lints the chart and shows what it installs
+	@tests/tools/build.sh helm
+	@helm=$$(tests/tools/build.sh --path helm) && $$helm lint --strict charts/dms-operator && \
+	  $$helm template dms-operator charts/dms-operator --namespace dms-operator
