@@ -177,11 +177,24 @@ fn read_context(file: &Path) -> Result<Context, CommandError> {
         .map_err(|error| CommandError::because(format!("{name} is not a capability context of DMS"), error))
 }
 
+/// The image that this executable stands for.
+pub(super) async fn own_image() -> Result<String, CommandError> {
+    let program = std::env::current_exe()
+        .map_err(|error| CommandError::because("this program could not be found to name it", error))?;
+    own_digest(program).await
+}
+
 async fn own_digest(program: PathBuf) -> Result<String, CommandError> {
     let hash = move || -> std::io::Result<String> {
+        let mut file = std::fs::File::open(program)?;
         let mut hasher = Sha256::new();
-        std::io::copy(&mut std::fs::File::open(program)?, &mut hasher)?;
-        Ok(hex::encode(hasher.finalize()))
+        let mut chunk = vec![0; 1 << 20];
+        loop {
+            match std::io::Read::read(&mut file, &mut chunk)? {
+                0 => return Ok(hex::encode(hasher.finalize())),
+                read => hasher.update(&chunk[..read]),
+            }
+        }
     };
     let digest = tokio::task::spawn_blocking(hash).await.map_err(std::io::Error::other).and_then(|result| result);
     let digest = digest.map_err(|error| CommandError::because("this program could not be read to name it", error))?;

@@ -70,7 +70,6 @@ pub struct Device {
 }
 
 /// Object store, devices and operator.
-#[derive(Debug)]
 pub struct Installation {
     /// How it was made.
     pub plan: Plan,
