@@ -7,6 +7,7 @@ mod api;
 mod cluster;
 mod definitions;
 mod fields;
+mod interop;
 mod kit;
 mod kit_process;
 mod kit_s3;
