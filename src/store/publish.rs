@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fmt, io, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -224,7 +224,11 @@ impl Publisher {
         for (path, file) in release.files() {
             read_verified(source, path, file.sha256).await?;
         }
-        let uploads = blobs.into_iter().map(|(digest, path)| self.upload(owner, digest, path, source));
+        // Boxed one by one: the compiler cannot tell that a mapped stream of them may move between threads.
+        let mut uploads = Vec::with_capacity(blobs.len());
+        for (digest, path) in blobs {
+            uploads.push(self.upload(owner, digest, path, source).boxed());
+        }
         let mut uploads = stream::iter(uploads).buffer_unordered(CONCURRENCY);
         while let Some(outcome) = uploads.try_next().await? {
             match outcome {

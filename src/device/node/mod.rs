@@ -18,6 +18,7 @@ mod figures;
 mod judge;
 mod lifecycle;
 mod network;
+mod offer;
 mod output;
 mod reply;
 mod state;
@@ -51,6 +52,7 @@ pub use self::{
     child::{LISTEN, PARENT_PIPE, PORT},
     faults::{Faults, UnknownFault},
     network::RunningNode,
+    offer::Offer,
     reply::OutboundFrame,
     state::{Given, Record, StateError, Store},
     wire::{WIRE_LOG, WireLine},
@@ -73,17 +75,6 @@ pub fn wall_clock() -> Clock {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Nanos(0).plus(since)
     })
-}
-
-/// What a node offers.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Offer {
-    /// Cores of 1 GHz.
-    pub cores: f64,
-    /// Memory in bytes.
-    pub memory_bytes: f64,
-    /// Disk in bytes.
-    pub disk_bytes: f64,
 }
 
 /// How a node is set up.
@@ -202,7 +193,10 @@ impl Node {
         let faults_file = directory.join(FAULTS_FILE);
         let site = Site { peer: key.did().peer_id(), image_digest, program, bind, directory };
         let lifecycle = Arc::new(Lifecycle::new(site, store, clock));
-        lifecycle.resume().await?;
+        if let Err(error) = lifecycle.resume().await {
+            lifecycle.close().await;
+            return Err(error.into());
+        }
         let served =
             Served { key, context, addresses, public_host, offer, faults, faults_file, wire, nonce, lifecycle };
         Ok(Self(Arc::new(served)))
