@@ -7,6 +7,7 @@ mod api;
 mod chart;
 mod cluster;
 mod definitions;
+mod examples;
 mod fields;
 mod kit;
 mod kit_process;
