@@ -77,19 +77,7 @@ struct Trust {
 }
 
 pub async fn run(args: Args) -> Result<ExitCode, CommandError> {
-    let Args {
-        listen,
-        key,
-        trust,
-        dir,
-        own_image,
-        public_host,
-        cores,
-        memory,
-        disk,
-        faults,
-        wire_log,
-    } = args;
+    let Args { listen, key, trust, dir, own_image, public_host, cores, memory, disk, faults, wire_log } = args;
     let stop = stop_signal()?;
     let key = open(&key)?;
     let context = trusted(&trust, &key)?;

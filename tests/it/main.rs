@@ -8,6 +8,7 @@ mod chart;
 mod cluster;
 mod definitions;
 mod deploy;
+mod examples;
 mod fields;
 mod interop;
 mod kit;
