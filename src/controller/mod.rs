@@ -208,7 +208,7 @@ where
         match &result {
             Err(Error::Conflict(_) | Error::Holding(_)) | Ok(_) => {}
             Err(error) => {
-                tracing::warn!(kind, object = about, error = chain(error), "a pass failed and is tried again")
+                tracing::warn!(kind, object = about, error = chain(error), "a pass failed and is tried again");
             }
         }
         result

@@ -46,7 +46,7 @@ pub(super) async fn pass(subject: &Subject, context: &Context) -> Result<Action,
     }
     let Some(record) = &subject.status.deployment else { return conclude(subject, context, false).await };
     let (sight, details) = observe::observe(subject, context, &record.device).await;
-    measure::take(subject, context, &sight, &details).await;
+    measure::take(subject, context, &sight, &details);
     let Decision { steps, phase } = decide(false, &subject.record(), &sight, context.clock.now(), SKEW);
     if matches!(phase, Phase::Idle) {
         return conclude(subject, context, false).await;

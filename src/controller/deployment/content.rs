@@ -108,18 +108,17 @@ async fn present(
     newest: bool,
 ) -> Result<(), Fault> {
     let release = &candidate.wanted.release;
-    if context.remember(&subject.uid, |memory| memory.published.contains(release)) {
+    if context.remember(&subject.uid, |memory| memory.published.contains_key(release)) {
         return Ok(());
     }
     let id = ReleaseId::parse(release).map_err(|error| Fault::stall(Reason::InvalidObject, error.to_string()))?;
-    let found = served.publisher.release_exists(&subject.owner, id).await.map_err(|error| storage_fault(&error))?;
-    if !found {
-        if !newest {
-            return Err(Fault::wait(Reason::ReleaseNotFound, format!("release {release} is not in the store")));
-        }
-        fetch_and_publish(subject, context, served, candidate, id).await?;
-    }
-    context.remember(&subject.uid, |memory| memory.published.insert(release.clone()));
+    let found = served.publisher.load_release(&subject.owner, id).await.map_err(|error| storage_fault(&error))?;
+    let bytes = match found {
+        Some(found) => found.total_bytes(),
+        None if newest => fetch_and_publish(subject, context, served, candidate, id).await?,
+        None => return Err(Fault::wait(Reason::ReleaseNotFound, format!("release {release} is not in the store"))),
+    };
+    context.remember(&subject.uid, |memory| memory.published.insert(release.clone(), bytes));
     Ok(())
 }
 
@@ -129,7 +128,7 @@ async fn fetch_and_publish(
     served: &Served,
     candidate: &Candidate,
     id: ReleaseId,
-) -> Result<(), Fault> {
+) -> Result<u64, Fault> {
     let files = match &candidate.wanted.source {
         None => {
             return Err(Fault::wait(
@@ -161,7 +160,7 @@ async fn fetch_and_publish(
         uploaded = report.uploaded_blobs, bytes = report.uploaded_bytes, present = report.present_blobs,
         "release published"
     );
-    Ok(())
+    Ok(release.total_bytes())
 }
 
 fn within_quota(release: &Release, served: &Served) -> Result<(), Fault> {

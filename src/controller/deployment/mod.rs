@@ -215,7 +215,7 @@ async fn pass(subject: &Subject, context: &Context) -> Result<Action, Error> {
         }
     };
     let decision = decide(wanted, &subject.record(), &sight, context.clock.now(), crate::plan::authorise::SKEW);
-    measure::take(subject, context, &sight, &details).await;
+    measure::take(subject, context, &sight, &details);
     apply::direct_site(subject, context, &files, &details);
     draft.saw(&sight, &decision);
     let Decision { mut steps, phase } = decision;
