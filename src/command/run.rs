@@ -20,6 +20,7 @@ use crate::{
         self,
         clock::{self, Clock},
         context::{Parts, Settings},
+        counted::CountedClient,
         identity::{self, Identity},
         lease::{Campaign, LeaseConfig},
         revocation::RevocationBook,
@@ -61,10 +62,7 @@ pub async fn run(args: Args) -> Result<ExitCode, CommandError> {
     let client = Client::try_default().await.map_err(|error| {
         CommandError::because("no Kubernetes API server is configured. Set KUBECONFIG, or run in a cluster", error)
     })?;
-    let result = tokio::select! {
-        result = lead(&args, &client, metrics, &readiness, &stop) => result,
-        () = stop.cancelled() => Ok(ExitCode::SUCCESS),
-    };
+    let result = lead(&args, &client, metrics, &readiness, &stop).await;
     server.stop();
     result
 }
@@ -92,7 +90,10 @@ async fn lead(
     readiness: &Readiness,
     stop: &CancellationToken,
 ) -> Result<ExitCode, CommandError> {
-    wait_for_kinds(client).await;
+    tokio::select! {
+        () = wait_for_kinds(client) => {}
+        () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
+    }
     readiness.open("crds");
     let namespace = &args.provider.namespace;
     let identity = std::env::var("HOSTNAME").unwrap_or_else(|_| "dms-operator".to_owned());
@@ -104,9 +105,17 @@ async fn lead(
         .map_err(|error| CommandError::because("--lease-duration cannot be used", error))?;
     readiness.open("leader or standby");
     let mut claim = campaign.claim();
-    if !claim.acquired().await {
+    let acquired = tokio::select! {
+        acquired = claim.acquired() => acquired,
+        () = stop.cancelled() => {
+            campaign.end().await;
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    if !acquired {
         return Err(CommandError::new("the campaign for the lease ended"));
     }
+    metrics.leader(true);
     tracing::info!(namespace, "the lease is held: working");
     let work = work(args, client, metrics, stop.clone());
     let outcome = tokio::select! {
@@ -152,7 +161,10 @@ async fn work(
     stop: CancellationToken,
 ) -> Result<(), CommandError> {
     let ProviderName { namespace, name: provider } = args.provider.clone();
-    let identity = identity(client, &namespace, &provider).await?;
+    let identity = tokio::select! {
+        identity = identity(client, &namespace, &provider) => identity?,
+        () = stop.cancelled() => return Ok(()),
+    };
     let did = identity.key.did().clone();
     tracing::info!(%did, installation = identity.installation.id(), "speaking for the provider");
 
@@ -160,7 +172,8 @@ async fn work(
     let (link, arrived) = Link::start(link)
         .await
         .map_err(|error| CommandError::because("the libp2p host could not be started", error))?;
-    let device_client = Arc::new(DmsClient::new(link.clone(), arrived, identity.key.clone()));
+    let device_client = DmsClient::new(link.clone(), arrived, identity.key.clone());
+    let device_client = Arc::new(CountedClient::new(device_client, Arc::clone(&metrics)));
 
     let revocations = RevocationBook::default();
     revocations.load(client, &namespace).await.map_err(|error| {

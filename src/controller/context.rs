@@ -84,6 +84,8 @@ pub struct Memory {
     pub site: Option<(String, i64)>,
     /// Device chosen, before the watch shows the status that says so.
     pub device: Option<String>,
+    /// Since when the recorded deployment is seen to have failed.
+    pub failed_since: Option<Nanos>,
     /// Generation for which an unreadable object was reported.
     pub reported: Option<i64>,
     /// Its meter.

@@ -102,7 +102,7 @@ async fn conclude(subject: &Subject, context: &Context, abandoned: bool) -> Resu
     } else {
         (Reason::CleanedUp, format!("nothing runs any more; its releases are kept until at least {}", tombstone.until))
     };
-    events::publish(&context.recorder, &subject.reference(), abandoned, reason.as_str(), "Delete", &note).await;
+    events::publish(context, &subject.reference(), abandoned, reason.as_str(), "Delete", &note).await;
     Ok(Action::await_change())
 }
 

@@ -27,6 +27,8 @@ pub(super) struct Provided {
     pub serving: Option<Candidate>,
     /// Why the newest revision is not the one served.
     pub fault: Option<Fault>,
+    /// The newest revision, when the provider does not permit it to be served.
+    pub withheld: Option<Candidate>,
 }
 
 /// What stands between a revision and its being served.
@@ -79,9 +81,13 @@ pub(super) async fn provide(
         match result {
             Ok(()) => {
                 provided.serving = Some(candidate.clone());
+                provided.withheld = None;
                 break;
             }
-            Err(fault) if age == 0 => provided.fault = Some(fault),
+            Err(fault) if age == 0 => {
+                provided.withheld = (fault.reason == Reason::PublicAccessRefused).then(|| candidate.clone());
+                provided.fault = Some(fault);
+            }
             Err(_) => {}
         }
     }
