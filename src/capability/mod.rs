@@ -1,23 +1,44 @@
-//! (work in progress)
-/// Placeholder until the room is built.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Reason {
-    /// x
-    Expired,
-}
-impl Reason {
-    /// x
-    #[must_use]
-    pub const fn code(self) -> &'static str {
-        "Expired"
-    }
-}
-/// x
-#[derive(Clone, Debug)]
-pub struct Did;
-/// x
-#[derive(Clone, Copy, Debug)]
-pub struct Nanos(pub u64);
-/// x
-#[derive(Clone, Debug)]
-pub struct Token;
+//! Who may do what: keys, capability tokens, envelopes and the verdict over them.
+//!
+//! Pure: no clock, network or randomness; every function takes `now` and its inputs. The wire forms are those of
+//! NuNet DMS (`Go encoding/json` in declared order), read strictly: duplicate or unknown members, trailing data and
+//! non-canonical encodings are refused before any signature is checked.
+//!
+//! ```text
+//! size → strict parse → expiry → audience → anchors → capabilities → signatures
+//! ```
+
+mod chain;
+mod context;
+mod did;
+mod envelope;
+mod gojson;
+mod key;
+pub mod keystore;
+mod mint;
+mod nanos;
+mod path;
+mod reason;
+mod refusal;
+mod revocation;
+mod strict;
+mod token;
+mod verdict;
+
+#[cfg(test)]
+mod corpus;
+#[cfg(test)]
+mod vectors;
+
+pub use context::Context;
+pub use did::{ActorId, Did, DidError};
+pub use envelope::{Envelope, Handle, MAX_CAPABILITIES, MAX_ENVELOPE};
+pub use key::Key;
+pub use mint::{MintError, Minting};
+pub use nanos::Nanos;
+pub use path::{Capability, PathError};
+pub use reason::Reason;
+pub use refusal::Refusal;
+pub use revocation::verify_revocation;
+pub use token::{Action, MAX_LINKS, RevocationKey, Token, parse_token_list, token_list};
+pub use verdict::{Expectation, MAX_INVOCATION, Verdict, judge};

@@ -1,2 +1,296 @@
-//! (work in progress)
+//! The controller: one driver a kind, and what they share.
+//!
+//! ```text
+//! dereference → validate → authorise → observe → plan → apply → publish status
+//! ```
+//!
+//! Only this room talks to the API server. It runs in the process that holds the lease; a standby neither dials nor
+//! listens with the provider's key.
+
+pub mod checkpoint;
+pub mod clock;
+pub mod context;
+pub mod deployment;
+mod device;
+mod error;
+mod events;
+pub mod identity;
 pub mod lease;
+mod provider;
+mod revisions;
+pub mod revocation;
+mod tombstone;
+
+use std::{
+    fmt::Debug,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::{Stream, StreamExt as _};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Api, Client, Resource, ResourceExt as _,
+    api::{DynamicObject, PartialObjectMeta},
+    core::DeserializeGuard,
+    runtime::{
+        Controller, WatchStreamExt as _,
+        controller::{Action, Config},
+        reflector::{self, ObjectRef, Store},
+        watcher,
+    },
+};
+use tokio_util::sync::CancellationToken;
+
+use self::context::{Context, Parts};
+pub use self::error::Error;
+use crate::{
+    api::{CapabilityRevocation, HostingDevice, HostingProvider},
+    plan::backoff,
+};
+
+/// A kind whose objects may turn out unreadable: those are told of, and the others go on.
+pub type Guarded<K> = DeserializeGuard<K>;
+
+/// The controllers, before they run: their stores fill once they do.
+pub struct Drivers {
+    deployments: Controller<DynamicObject>,
+    devices: Controller<Guarded<HostingDevice>>,
+    providers: Controller<Guarded<HostingProvider>>,
+    revocations: Controller<Guarded<CapabilityRevocation>>,
+    namespaces: Store<Namespace>,
+}
+
+/// Watches the kinds. `namespace` is the operator's own.
+#[must_use]
+pub fn watch(client: &Client, namespace: &str, stop: &CancellationToken) -> Drivers {
+    let everywhere = Api::<DynamicObject>::all_with(client.clone(), &deployment::resource());
+    let config = watcher::Config::default().any_semantic();
+    Drivers {
+        deployments: Controller::new_with(everywhere, config.clone(), deployment::resource()),
+        devices: Controller::new(Api::namespaced(client.clone(), namespace), config.clone()),
+        providers: Controller::new(Api::namespaced(client.clone(), namespace), config.clone()),
+        revocations: Controller::new(Api::all(client.clone()), config),
+        namespaces: watch_namespaces(client, stop),
+    }
+}
+
+impl Drivers {
+    /// HostingDeployments, as the watch shows them.
+    #[must_use]
+    pub fn deployments(&self) -> Store<DynamicObject> {
+        self.deployments.store()
+    }
+
+    /// HostingDevices, as the watch shows them.
+    #[must_use]
+    pub fn devices(&self) -> Store<Guarded<HostingDevice>> {
+        self.devices.store()
+    }
+
+    /// Namespaces, as the watch shows them.
+    #[must_use]
+    pub fn namespaces(&self) -> Store<Namespace> {
+        self.namespaces.clone()
+    }
+
+    /// Runs until `stop`, then lets passes under way end.
+    pub async fn run(
+        self,
+        parts: Parts,
+        reports: impl Stream<Item = (String, String)> + Send + 'static,
+        stop: CancellationToken,
+    ) {
+        let context = Arc::new(Context::new(parts));
+        let Self { deployments, devices, providers, revocations, namespaces: _ } = self;
+        let own = context.settings.namespace.clone();
+        let client = context.client.clone();
+        let every = every_deployment(&context);
+        let config = Config::default().concurrency(context.settings.concurrency);
+        let meta = watcher::Config::default().any_semantic();
+
+        let deployments = deployments
+            .watches(Api::<PartialObjectMeta<HostingProvider>>::namespaced(client.clone(), &own), meta.clone(), {
+                let every = every.clone();
+                move |_| every()
+            })
+            .watches(Api::<PartialObjectMeta<HostingDevice>>::namespaced(client.clone(), &own), meta.clone(), {
+                let every = every.clone();
+                move |_| every()
+            })
+            .watches(Api::<PartialObjectMeta<CapabilityRevocation>>::all(client), meta, move |_| every())
+            .reconcile_on(
+                reports.map(|(namespace, name)| ObjectRef::new_with(&name, deployment::resource()).within(&namespace)),
+            )
+            .with_config(config.clone())
+            .graceful_shutdown_on(stopped(&stop))
+            .run(
+                |object, context| {
+                    let pass = Box::pin(deployment::reconcile(Arc::clone(&object), Arc::clone(&context)));
+                    measured("HostingDeployment", &object, context, pass)
+                },
+                again::<DynamicObject>,
+                Arc::clone(&context),
+            );
+        let devices = devices.with_config(config.clone()).graceful_shutdown_on(stopped(&stop)).run(
+            |object, context| {
+                let pass = guarded(&object, &context, |object, context| Box::pin(device::reconcile(object, context)));
+                measured("HostingDevice", &object, context, pass)
+            },
+            again::<Guarded<HostingDevice>>,
+            Arc::clone(&context),
+        );
+        let providers = providers.with_config(config.clone()).graceful_shutdown_on(stopped(&stop)).run(
+            |object, context| {
+                let pass = guarded(&object, &context, |object, context| Box::pin(provider::reconcile(object, context)));
+                measured("HostingProvider", &object, context, pass)
+            },
+            again::<Guarded<HostingProvider>>,
+            Arc::clone(&context),
+        );
+        let revocations = revocations.with_config(config).graceful_shutdown_on(stopped(&stop)).run(
+            |object, context| {
+                let pass =
+                    guarded(&object, &context, |object, context| Box::pin(revocation::reconcile(object, context)));
+                measured("CapabilityRevocation", &object, context, pass)
+            },
+            again::<Guarded<CapabilityRevocation>>,
+            Arc::clone(&context),
+        );
+        let sweep = tokio::spawn(tombstone::sweep(Arc::clone(&context)));
+        let clock = tokio::spawn(context.clock.clone().watch(context.client.clone()));
+        tokio::join!(drain(deployments), drain(devices), drain(providers), drain(revocations));
+        sweep.abort();
+        clock.abort();
+    }
+}
+
+fn stopped(stop: &CancellationToken) -> impl Future<Output = ()> + Send + Sync + 'static {
+    let stop = stop.clone();
+    async move { stop.cancelled().await }
+}
+
+/// The results of single passes were dealt with where they arose; the stream only has to be polled.
+async fn drain<T, E: Debug>(results: impl Stream<Item = Result<T, E>>) {
+    results
+        .for_each(|result| async move {
+            if let Err(error) = result {
+                tracing::debug!(?error, "a pass ended with an error");
+            }
+        })
+        .await;
+}
+
+fn every_deployment(
+    context: &Arc<Context>,
+) -> impl Fn() -> Vec<ObjectRef<DynamicObject>> + Clone + Send + Sync + 'static {
+    let store = context.deployments.clone();
+    move || {
+        store.state().iter().map(|object| ObjectRef::from_obj_with(object.as_ref(), deployment::resource())).collect()
+    }
+}
+
+/// A pass, boxed: the compiler cannot see through its type that it may move between threads.
+type Pass = futures::future::BoxFuture<'static, Result<Action, Error>>;
+
+fn measured<K>(kind: &'static str, object: &Arc<K>, context: Arc<Context>, pass: Pass) -> Pass
+where
+    K: Resource + 'static,
+{
+    let about = format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any());
+    Box::pin(async move {
+        let started = Instant::now();
+        let span = tracing::debug_span!("pass", kind, object = about);
+        let in_flight = context.metrics.pass_started(kind);
+        let result = tracing::Instrument::instrument(pass, span).await;
+        drop(in_flight);
+        context.metrics.pass_ended(kind, started.elapsed(), result.as_ref().err().map(Error::category));
+        match &result {
+            Err(Error::Conflict(_) | Error::Holding(_)) | Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(kind, object = about, error = chain(error), "a pass failed and is tried again")
+            }
+        }
+        result
+    })
+}
+
+/// An error with its causes, for a log line.
+fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// Passes a readable object on; an unreadable one is told of once a generation.
+fn guarded<K>(object: &Guarded<K>, context: &Arc<Context>, pass: fn(Arc<K>, Arc<Context>) -> Pass) -> Pass
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let context = Arc::clone(context);
+    let invalid = match &object.0 {
+        Ok(readable) => return pass(Arc::new(readable.clone()), context),
+        Err(invalid) => invalid.error.clone(),
+    };
+    let uid = object.uid().unwrap_or_default();
+    let generation = object.meta().generation;
+    let about = object.object_ref(&());
+    Box::pin(async move {
+        let told = context.remember(&uid, |memory| std::mem::replace(&mut memory.reported, generation) == generation);
+        if !told {
+            let note = format!("the object cannot be read, so nothing is changed for it: {invalid}");
+            let reason = crate::api::Reason::InvalidObject.as_str();
+            events::publish(&context.recorder, &about, true, reason, "Read", &note).await;
+        }
+        Ok(Action::await_change())
+    })
+}
+
+// The signature is the Controller's.
+#[allow(clippy::needless_pass_by_value)]
+fn again<K: Resource>(object: Arc<K>, error: &Error, context: Arc<Context>) -> Action {
+    let jitter: u8 = rand::random();
+    let uid = object.uid().unwrap_or_default();
+    Action::requeue(match error {
+        Error::Conflict(_) => Duration::from_millis(100),
+        Error::Holding(_)
+        | Error::Api { .. }
+        | Error::Timeout { .. }
+        | Error::Finalizer { .. }
+        | Error::Random(_)
+        | Error::Mint(_) => {
+            let failures = context.remember(&uid, |memory| {
+                memory.failures = memory.failures.saturating_add(1);
+                memory.failures
+            });
+            backoff::OUTSIDE.pause(failures, jitter).min(if matches!(error, Error::Holding(_)) {
+                Duration::from_secs(5)
+            } else {
+                backoff::OUTSIDE.cap
+            })
+        }
+    })
+}
+
+/// Keeps the labels of all namespaces at hand.
+fn watch_namespaces(client: &Client, stop: &CancellationToken) -> Store<Namespace> {
+    let (reader, writer) = reflector::store();
+    let stream = watcher(Api::<Namespace>::all(client.clone()), watcher::Config::default().any_semantic())
+        .default_backoff()
+        .modify(|namespace| namespace.managed_fields_mut().clear())
+        .reflect(writer)
+        .touched_objects();
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = stream.for_each(|_| futures::future::ready(())) => {}
+        }
+    });
+    reader
+}

@@ -42,3 +42,65 @@ pub struct PortSpec {
     /// Port inside the container.
     pub private: u16,
 }
+
+/// Environment of the site server that is made anew for each attempt, and so is no part of the ensemble's digest.
+pub const ATTEMPT_ENVIRONMENT: [&str; 2] = [SITE_SEED, SITE_GRANT];
+/// Seed of the site's key, 64 hex digits.
+pub const SITE_SEED: &str = "HOSTING_SITE_SEED";
+/// The `read` delegation to the site's key, a token as JSON.
+pub const SITE_GRANT: &str = "HOSTING_SITE_GRANT";
+/// Where the site asks for what to serve.
+pub const OPERATOR_URL: &str = "HOSTING_OPERATOR_URL";
+/// Whom the site believes.
+pub const PROVIDER_DID: &str = "HOSTING_PROVIDER_DID";
+/// The port that the site server listens on inside its container.
+pub const SITE_PORT: u16 = 8080;
+/// What is reserved for a site server: thousandths of a core, bytes of memory, bytes of disk.
+pub const SITE_RESOURCES: (u64, u64, u64) = (100, 128 << 20, 1 << 30);
+
+/// What a site server needs to know.
+pub struct SiteSpec<'a> {
+    /// Namespace of the HostingDeployment.
+    pub namespace: &'a str,
+    /// Its name.
+    pub name: &'a str,
+    /// Image with digest.
+    pub image: &'a str,
+    /// Where it asks the operator.
+    pub operator_url: &'a str,
+    /// DID of the provider.
+    pub provider: &'a str,
+    /// Seed of its key, 64 hex digits.
+    pub seed: &'a str,
+    /// Its `read` delegation.
+    pub grant: &'a str,
+    /// Peer ID of the device.
+    pub peer: &'a str,
+}
+
+/// The ensemble of a site server, without metadata.
+#[must_use]
+pub fn site(spec: &SiteSpec<'_>) -> EnsembleSpec {
+    let SiteSpec { namespace, name, image, operator_url, provider, seed, grant, peer } = spec;
+    let (cpu_millis, memory_bytes, disk_bytes) = SITE_RESOURCES;
+    let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    EnsembleSpec {
+        peer: (*peer).to_owned(),
+        allocations: vec![AllocationSpec {
+            name: "site".to_owned(),
+            image: (*image).to_owned(),
+            args: vec!["site".to_owned(), "--deployment".to_owned(), format!("{namespace}/{name}")],
+            env: vec![
+                variable(OPERATOR_URL, operator_url),
+                variable(PROVIDER_DID, provider),
+                variable(SITE_SEED, seed),
+                variable(SITE_GRANT, grant),
+            ],
+            cpu_millis,
+            memory_bytes,
+            disk_bytes,
+            ports: vec![PortSpec { public: 0, private: SITE_PORT }],
+        }],
+        metadata: BTreeMap::new(),
+    }
+}

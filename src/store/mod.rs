@@ -10,8 +10,15 @@ pub mod publish;
 pub mod release;
 pub mod s3;
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use bytes::Bytes;
+
+pub use release::{BlobDigest, Release, ReleaseId};
+
+/// The files of a release in memory: path → bytes.
+pub type Files = BTreeMap<String, Bytes>;
 
 /// Why the store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -37,8 +44,16 @@ pub enum StoreError {
     Corrupt {
         /// The key read.
         key: String,
-        /// SHA-256 of what came, 64 hex digits.
+        /// SHA-256 of what came.
         found: String,
+    },
+    /// An object is larger than anything stored under its key can be.
+    #[error("{key} is larger than {limit} bytes, the most that belongs there; it was not read")]
+    TooLarge {
+        /// The key read.
+        key: String,
+        /// The limit, in bytes.
+        limit: u64,
     },
 }
 

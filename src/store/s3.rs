@@ -1,1 +1,225 @@
-//! (work in progress)
+//! An S3-compatible service as [`ObjectStore`].
+//!
+//! Checksums of the SDK's own choice are off, since several services refuse them; every write carries the SHA-256 of
+//! its body instead, which they all check. Large bodies get time in proportion to their size.
+
+use std::{error::Error, fmt, time::Duration};
+
+use async_trait::async_trait;
+use aws_sdk_s3::{
+    Client,
+    config::{
+        BehaviorVersion, Config, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+        http::HttpResponse, retry::RetryConfig, timeout::TimeoutConfig,
+    },
+    error::{ProvideErrorMetadata, SdkError},
+    primitives::ByteStream,
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::{Bytes, BytesMut};
+use zeroize::Zeroizing;
+
+use super::{BlobDigest, ObjectStore, StoreError};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(30);
+const ATTEMPTS: u32 = 3;
+/// A body that comes slower than this, in bytes per second, counts as silence.
+const SLOWEST_RATE: u64 = 1 << 20;
+/// Longest cause kept from a service's answer, in characters.
+const MAX_CAUSE: usize = 300;
+
+/// How to reach a bucket.
+#[derive(Clone)]
+pub struct S3Config {
+    /// Address of the service, `http://` or `https://`.
+    pub endpoint: String,
+    /// Region that requests are signed for.
+    pub region: String,
+    /// Name of the bucket.
+    pub bucket: String,
+    /// Start of every key, without a slash at its end; see [`super::publish::Publisher`].
+    pub prefix: String,
+    /// Whether the bucket stands in the path instead of the host name.
+    pub path_style: bool,
+    /// Name of the credentials.
+    pub access_key_id: String,
+    /// The secret of the credentials.
+    pub secret_access_key: Zeroizing<String>,
+}
+
+impl fmt::Debug for S3Config {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { endpoint, region, bucket, prefix, path_style, access_key_id, secret_access_key: _ } = self;
+        formatter
+            .debug_struct("S3Config")
+            .field("endpoint", endpoint)
+            .field("region", region)
+            .field("bucket", bucket)
+            .field("prefix", prefix)
+            .field("path_style", path_style)
+            .field("access_key_id", access_key_id)
+            .field("secret_access_key", &"(redacted)")
+            .finish()
+    }
+}
+
+/// One bucket of an S3-compatible service. Cloning shares the connections.
+#[derive(Clone, Debug)]
+pub struct S3Store {
+    client: Client,
+    bucket: String,
+    endpoint: String,
+}
+
+impl S3Store {
+    /// A store that speaks to the service named; nothing is sent yet.
+    #[must_use]
+    pub fn new(config: &S3Config) -> Self {
+        let S3Config { endpoint, region, bucket, prefix: _, path_style, access_key_id, secret_access_key } = config;
+        let credentials =
+            Credentials::new(access_key_id.clone(), secret_access_key.as_str(), None, None, "HostingProvider");
+        let settings = Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .endpoint_url(endpoint)
+            .region(Region::new(region.clone()))
+            .credentials_provider(credentials)
+            .force_path_style(*path_style)
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+            .timeout_config(timeouts(0))
+            .build();
+        Self { client: Client::from_conf(settings), bucket: bucket.clone(), endpoint: endpoint.clone() }
+    }
+
+    fn action(&self, verb: &str, key: &str) -> String {
+        format!("{verb} s3://{}/{key} at {}", self.bucket, self.endpoint)
+    }
+}
+
+/// Time limits of an operation that carries a body of so many bytes.
+fn timeouts(bytes: u64) -> TimeoutConfig {
+    let extra = Duration::from_secs(bytes / SLOWEST_RATE);
+    TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .operation_attempt_timeout(ATTEMPT_TIMEOUT + extra)
+        .operation_timeout(OPERATION_TIMEOUT + extra * ATTEMPTS)
+        .build()
+}
+
+#[async_trait]
+impl ObjectStore for S3Store {
+    async fn get(&self, key: &str, limit: u64) -> Result<Option<Bytes>, StoreError> {
+        let action = || self.action("reading", key);
+        let answer = match self.client.get_object().bucket(&self.bucket).key(key).send().await {
+            Ok(answer) => answer,
+            Err(error) => return absent_or_failed(action(), &error).map(|()| None),
+        };
+        let too_large = || StoreError::TooLarge { key: key.to_owned(), limit };
+        let announced = answer.content_length().and_then(|length| u64::try_from(length).ok()).unwrap_or(0);
+        if announced > limit {
+            return Err(too_large());
+        }
+        let mut stream = answer.body;
+        let mut body = BytesMut::new();
+        let collect = async {
+            while let Some(chunk) = stream.next().await {
+                let chunk =
+                    chunk.map_err(|error| StoreError::Unavailable { action: action(), cause: causes(&error) })?;
+                if (body.len() + chunk.len()) as u64 > limit {
+                    return Err(too_large());
+                }
+                body.extend_from_slice(&chunk);
+            }
+            Ok(())
+        };
+        let patience = ATTEMPT_TIMEOUT + Duration::from_secs(announced / SLOWEST_RATE);
+        if let Ok(result) = tokio::time::timeout(patience, collect).await {
+            return result.map(|()| Some(body.freeze()));
+        }
+        let cause = format!("the body did not come within {} s", patience.as_secs());
+        Err(StoreError::Unavailable { action: action(), cause })
+    }
+
+    async fn head(&self, key: &str) -> Result<Option<u64>, StoreError> {
+        match self.client.head_object().bucket(&self.bucket).key(key).send().await {
+            // Only an object without a body may leave its length out.
+            Ok(answer) => Ok(Some(answer.content_length().and_then(|length| u64::try_from(length).ok()).unwrap_or(0))),
+            Err(error) => absent_or_failed(self.action("looking for", key), &error).map(|()| None),
+        }
+    }
+
+    async fn put(&self, key: &str, body: Bytes, media_type: &str) -> Result<(), StoreError> {
+        let digest = BlobDigest::of(&body);
+        let length = body.len() as u64;
+        let checksum = STANDARD.encode(digest.as_bytes());
+        let request = self
+            .client
+            .put_object()
+            .bucket(&self.bucket)
+            .key(key)
+            .content_type(media_type)
+            .checksum_sha256(&checksum)
+            .body(ByteStream::from(body));
+        let settings = Config::builder().timeout_config(timeouts(length));
+        match request.customize().config_override(settings).send().await {
+            Ok(answer) => match answer.checksum_sha256() {
+                Some(stored) if stored != checksum => {
+                    Err(StoreError::Corrupt { key: key.to_owned(), found: stored.to_owned() })
+                }
+                _ => Ok(()),
+            },
+            Err(error) => Err(failed(self.action("writing", key), &error)),
+        }
+    }
+}
+
+/// `Ok` when the service says that there is no such object. A HEAD has no body to say whether the bucket is missing;
+/// the write that follows tells.
+fn absent_or_failed<E>(action: String, error: &SdkError<E, HttpResponse>) -> Result<(), StoreError>
+where
+    E: ProvideErrorMetadata + Error + 'static,
+{
+    let status = error.raw_response().map(|response| response.status().as_u16());
+    match (status, error.code()) {
+        (Some(404), None | Some("NoSuchKey" | "NotFound")) => Ok(()),
+        _ => Err(failed(action, error)),
+    }
+}
+
+fn failed<E>(action: String, error: &SdkError<E, HttpResponse>) -> StoreError
+where
+    E: ProvideErrorMetadata + Error + 'static,
+{
+    let status = error.raw_response().map(|response| response.status().as_u16());
+    let passes = match error {
+        SdkError::ConstructionFailure(_) => false,
+        // 408, 409 and 429 ask for another try; every other 4xx and every redirect is about the request itself.
+        SdkError::ServiceError(_) => matches!(status, None | Some(408 | 409 | 429 | 500..)),
+        _ => true,
+    };
+    let cause = match (status, error.code(), error.message()) {
+        (Some(status), Some(code), Some(message)) => format!("HTTP {status} {code}: {message}"),
+        (Some(status), Some(code), None) => format!("HTTP {status} {code}"),
+        (Some(status), ..) => format!("HTTP {status}"),
+        (None, ..) => causes(error),
+    };
+    let cause = cause.chars().take(MAX_CAUSE).collect();
+    if passes { StoreError::Unavailable { action, cause } } else { StoreError::Refused { action, cause } }
+}
+
+fn causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+#[cfg(feature = "dev")]
+mod tests;

@@ -1,4 +1,4 @@
-//! Integration tests: one binary, one module per subject. Linking a second binary would cost more than compiling it.
+//! One binary for all tests on real parts: linking it costs more than compiling it.
 
 // A test fails by panicking, in the functions that tests share too.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -7,10 +7,13 @@ mod api;
 mod chart;
 mod cluster;
 mod definitions;
+mod deploy;
 mod examples;
 mod fields;
+mod interop;
 mod kit;
 mod kit_process;
 mod kit_s3;
 mod layers;
 mod timed;
+mod world;

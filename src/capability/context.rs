@@ -1,0 +1,347 @@
+//! DMS's own judgement of an incoming message, by a capability context.
+
+use super::chain::{Chain, first_not_implied, is_implied};
+use super::gojson::{self, Object};
+use super::strict::{self, Members, Tree, malformed};
+use super::token::{did_of, list_of, parse_known_tokens, write_did, write_list};
+use super::{Action, ActorId, Capability, Did, Envelope, Nanos, Reason, Refusal, RevocationKey, Token};
+
+/// Largest context file that is read.
+const MAX_FILE: usize = 1 << 20;
+
+/// Whom a node trusts: the content of a DMS `.cap` file.
+///
+/// Nothing in it is believed for standing here: signatures and expiry of its tokens are checked where they are used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Context {
+    /// The node itself.
+    pub did: Did,
+    /// Absolute trust: chains that begin at one of them are accepted for anything.
+    pub roots: Vec<Did>,
+    /// Input trust: delegations that say who may call for what.
+    pub require: Vec<Token>,
+    /// Output: what the node may present to others.
+    pub provide: Vec<Token>,
+    /// Revocations in force.
+    pub revoke: Vec<Token>,
+}
+
+impl Context {
+    /// Reads a context file.
+    ///
+    /// # Errors
+    /// [`Refusal`], when it or one of its tokens does not have the form that DMS writes.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Refusal> {
+        let mut members = Members::of(
+            with_current_names(strict::read(bytes, MAX_FILE, "capability context")?),
+            "capability context",
+            &["did", "roots", "require", "provide", "revoke"],
+        )?;
+        let did = did_of(members.required("did")?)?.ok_or_else(|| malformed("the capability context has no DID"))?;
+        let roots = match members.optional("roots") {
+            None | Some(Tree::Null) => Vec::new(),
+            Some(Tree::List(roots)) => roots.into_iter().map(root_of).collect::<Result<_, _>>()?,
+            Some(_) => return Err(members.wrong("roots", "is not a list")),
+        };
+        let mut tokens = |name| match members.optional(name) {
+            None => Ok(Vec::new()),
+            Some(tree) => list_of(tree)?.into_iter().collect::<Result<Vec<_>, _>>(),
+        };
+        Ok(Self { did, roots, require: tokens("require")?, provide: tokens("provide")?, revoke: tokens("revoke")? })
+    }
+
+    /// Reads a context file and verifies every token in it. What has expired or was revoked is left out.
+    ///
+    /// # Errors
+    /// [`Refusal`], when one of them cannot be trusted.
+    pub fn load(bytes: &[u8], now: Nanos) -> Result<Self, Refusal> {
+        let Self { did, roots, mut require, mut provide, mut revoke } = Self::parse(bytes)?;
+        for tokens in [&mut require, &mut provide, &mut revoke] {
+            tokens.retain(|token| token.not_after() >= now);
+        }
+        let mut context =
+            Self { did: did.clone(), roots: Vec::new(), require: Vec::new(), provide: Vec::new(), revoke };
+        require.retain(|token| context.check_revocations(token, now).is_ok());
+        provide.retain(|token| context.check_revocations(token, now).is_ok());
+        let revoke = std::mem::take(&mut context.revoke);
+        context.extend(Self { did, roots, require, provide, revoke }, now)?;
+        Ok(context)
+    }
+
+    /// Takes over the anchors of another context, each of them verified; all or nothing. Tokens that an anchor which is
+    /// there already makes superfluous are left out, and so are those that a new revocation takes back.
+    ///
+    /// # Errors
+    /// [`Refusal`], when one of them cannot be trusted; then nothing has changed.
+    pub fn extend(&mut self, other: Self, now: Nanos) -> Result<(), Refusal> {
+        let Self { did: _, roots, require, provide, revoke } = other;
+        let mut next = self.clone();
+        next.roots.extend(roots.into_iter().filter(|root| !self.roots.contains(root)));
+        for token in revoke {
+            check_action(&token, Action::Revoke)?;
+            token.verify(now, &|_| false)?;
+            add(&mut next.revoke, token);
+        }
+        for token in require {
+            check_action(&token, Action::Delegate)?;
+            token.verify(now, &|key| next.is_revoked(key, now))?;
+            add(&mut next.require, token);
+        }
+        for token in provide {
+            check_action(&token, Action::Delegate)?;
+            if token.subject() != &next.did {
+                let message = format!("{} may use the token to provide, not {}", token.subject(), next.did);
+                return Err(Refusal::explained(Reason::SignerMismatch, message));
+            }
+            token.verify(now, &|key| next.is_revoked(key, now))?;
+            add(&mut next.provide, token);
+        }
+        let Self { did: _, roots: _, require, provide, revoke: _ } = &mut next;
+        let (old_require, old_provide) = (std::mem::take(require), std::mem::take(provide));
+        next.require = old_require.into_iter().filter(|token| next.check_revocations(token, now).is_ok()).collect();
+        next.provide = old_provide.into_iter().filter(|token| next.check_revocations(token, now).is_ok()).collect();
+        *self = next;
+        Ok(())
+    }
+
+    fn check_revocations(&self, token: &Token, now: Nanos) -> Result<(), Refusal> {
+        Chain::of(token).check_revocations(&|key| self.is_revoked(key, now))
+    }
+
+    /// The context as DMS writes it.
+    pub fn to_json(&self) -> Vec<u8> {
+        let Self { did, roots, require, provide, revoke } = self;
+        let mut out = String::new();
+        Object::open(&mut out)
+            .member("did", |out| write_did(out, Some(did)))
+            .member("roots", |out| gojson::list(out, roots, |out, root| write_did(out, Some(root))))
+            .member("require", |out| write_list(out, require))
+            .member("provide", |out| write_list(out, provide))
+            .member("revoke", |out| write_list(out, revoke))
+            .close();
+        out.into_bytes()
+    }
+
+    /// Decides, as a DMS node does, whether `envelope` may invoke `capability` here: it is addressed to this node and
+    /// signed by its sender, and one of its tokens lets the sender do so. Upstream's Consume and Require in one, the
+    /// signatures last.
+    ///
+    /// # Errors
+    /// [`Refusal`]; a DMS node then stays silent.
+    pub fn authorise(&self, envelope: &Envelope, capability: &Capability, now: Nanos) -> Result<(), Refusal> {
+        let own = ActorId::of(&self.did);
+        if envelope.to.id != own {
+            let message = format!("the envelope is not addressed to {}", self.did);
+            return Err(Refusal::explained(Reason::WrongRecipient, message));
+        }
+        let usage = Usage::Invocation { audience: &self.did };
+        self.authorise_usage(envelope, &usage, capability, now)
+    }
+
+    /// The same for a broadcast on `topic`.
+    ///
+    /// # Errors
+    /// [`Refusal`]; a DMS node then stays silent.
+    pub fn authorise_broadcast(
+        &self,
+        envelope: &Envelope,
+        topic: &Capability,
+        capability: &Capability,
+        now: Nanos,
+    ) -> Result<(), Refusal> {
+        if !envelope.is_broadcast() || envelope.topic.as_deref() != Some(topic.as_str()) {
+            let message = format!("the envelope is not a broadcast on {topic}");
+            return Err(Refusal::explained(Reason::WrongRecipient, message));
+        }
+        self.authorise_usage(envelope, &Usage::Broadcast { topic }, capability, now)
+    }
+
+    fn authorise_usage(
+        &self,
+        envelope: &Envelope,
+        usage: &Usage<'_>,
+        capability: &Capability,
+        now: Nanos,
+    ) -> Result<(), Refusal> {
+        envelope.check_expiry(now)?;
+        let sender = envelope.claimed_signer()?;
+        envelope.signature()?;
+        if sender != self.did || !matches!(usage, Usage::Invocation { .. }) {
+            self.require(&envelope.capabilities, &sender, usage, std::slice::from_ref(capability), now)?;
+        }
+        envelope.check_signature(&sender)
+    }
+
+    /// Whether one token of the list lets `sender` do any one of `capabilities`.
+    pub(super) fn require(
+        &self,
+        list: &[u8],
+        sender: &Did,
+        usage: &Usage<'_>,
+        capabilities: &[Capability],
+        now: Nanos,
+    ) -> Result<(), Refusal> {
+        let tokens = parse_known_tokens(list)?;
+        let mut first = None;
+        for capability in capabilities {
+            for token in &tokens {
+                match self.check_token(token, sender, usage, capability, now) {
+                    Ok(()) => return Ok(()),
+                    Err(refusal) => first = first.or(Some(refusal)),
+                }
+            }
+        }
+        Err(first.unwrap_or_else(|| {
+            Refusal::explained(Reason::CapabilityMissing, "the envelope carries no capability token for this")
+        }))
+    }
+
+    fn check_token(
+        &self,
+        token: &Token,
+        sender: &Did,
+        usage: &Usage<'_>,
+        capability: &Capability,
+        now: Nanos,
+    ) -> Result<(), Refusal> {
+        let chain = Chain::of(token);
+        chain.check_expiry(now)?;
+        usage.check(&chain, token, sender, capability)?;
+        if !self.trusts_issuer_of(&chain) && !self.require.iter().any(|anchor| self.covers(anchor, token, &chain, now))
+        {
+            return Err(chain.refuse(
+                chain.len().saturating_sub(1),
+                Reason::NotAnchored,
+                format!("is issued by no root of {} and covered by none of its require anchors", self.did),
+            ));
+        }
+        self.check_link_rules(&chain, now)?;
+        chain.check_signatures()
+    }
+
+    /// What must hold for the chain of any token, wherever it comes from; no signature yet.
+    fn check_link_rules(&self, chain: &Chain<'_>, now: Nanos) -> Result<(), Refusal> {
+        chain.check_expiry(now)?;
+        chain.check_structure(0)?;
+        chain.check_revocations(&|key| self.is_revoked(key, now))
+    }
+
+    /// Whether this node or one of its roots issued any link.
+    fn trusts_issuer_of(&self, chain: &Chain<'_>) -> bool {
+        chain.has_issuer(&self.did) || self.roots.iter().any(|root| chain.has_issuer(root))
+    }
+
+    /// Whether a require anchor lets `token` in.
+    fn covers(&self, anchor: &Token, token: &Token, chain: &Chain<'_>, now: Nanos) -> bool {
+        let Some(distance) = chain.distance_to_issuer(anchor.subject()) else { return false };
+        let distance = u64::try_from(distance).unwrap_or(u64::MAX);
+        let anchor_chain = Chain::of(anchor);
+        anchor.action() == Action::Delegate
+            && anchor.expires() >= token.expires()
+            && (anchor.depth() == 0 || distance <= anchor.depth())
+            && (anchor.audience().is_none() || anchor.audience() == token.audience())
+            && first_not_implied(token.capabilities(), anchor.capabilities()).is_none()
+            && first_not_implied(token.topics(), anchor.topics()).is_none()
+            && self.trusts_issuer_of(&anchor_chain)
+            && self.check_link_rules(&anchor_chain, now).is_ok()
+            && anchor_chain.check_signatures().is_ok()
+    }
+
+    fn is_revoked(&self, key: &RevocationKey, now: Nanos) -> bool {
+        self.revoke.iter().any(|revocation| {
+            revocation.action() == Action::Revoke
+                && revocation.revocation_key() == *key
+                && revocation.verify(now, &|_| false).is_ok()
+        })
+    }
+}
+
+fn check_action(token: &Token, action: Action) -> Result<(), Refusal> {
+    if token.action() == action {
+        return Ok(());
+    }
+    let message = format!("a token to {} stands where one to {action} belongs", token.action());
+    Err(Refusal::explained(Reason::Malformed, message))
+}
+
+fn add(tokens: &mut Vec<Token>, token: Token) {
+    if !tokens.iter().any(|other| makes_superfluous(other, &token)) {
+        tokens.push(token);
+    }
+}
+
+/// Whether `token` gives nothing that `other` does not give for at least as long.
+fn makes_superfluous(other: &Token, token: &Token) -> bool {
+    if token.action() == Action::Revoke {
+        return other.revocation_key() == token.revocation_key() && other.expires() >= token.expires();
+    }
+    other.action() == token.action()
+        && other.issuer() == token.issuer()
+        && other.subject() == token.subject()
+        && other.audience() == token.audience()
+        && other.depth() == token.depth()
+        && other.not_after() >= token.not_after()
+        && first_not_implied(token.capabilities(), other.capabilities()).is_none()
+        && first_not_implied(token.topics(), other.topics()).is_none()
+}
+
+/// What a token is used for.
+pub(super) enum Usage<'a> {
+    Invocation { audience: &'a Did },
+    Broadcast { topic: &'a Capability },
+}
+
+impl Usage<'_> {
+    fn check(&self, chain: &Chain<'_>, token: &Token, sender: &Did, capability: &Capability) -> Result<(), Refusal> {
+        let refuse = |reason, what: String| Err(chain.refuse(0, reason, what));
+        let action = match self {
+            Self::Invocation { .. } => Action::Invoke,
+            Self::Broadcast { .. } => Action::Broadcast,
+        };
+        if token.action() != action {
+            return refuse(Reason::CapabilityMissing, format!("is a token to {}, not to {action}", token.action()));
+        }
+        if token.subject() != sender {
+            let what = format!("may be used by {}, and the envelope is from {sender}", token.subject());
+            return refuse(Reason::SignerMismatch, what);
+        }
+        if !is_implied(capability, token.capabilities()) {
+            return refuse(Reason::CapabilityMissing, format!("does not give {capability}"));
+        }
+        match self {
+            Self::Invocation { audience } => match token.audience() {
+                Some(named) if named != *audience => {
+                    refuse(Reason::WrongAudience, format!("is meant for {named}, not for {audience}"))
+                }
+                _ => Ok(()),
+            },
+            Self::Broadcast { topic } => {
+                if token.audience().is_some() {
+                    return refuse(Reason::WrongAudience, "names an audience, which no broadcast may".to_owned());
+                }
+                if !is_implied(topic, token.topics()) {
+                    return refuse(Reason::CapabilityMissing, format!("does not give the topic {topic}"));
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn root_of(tree: Tree) -> Result<Did, Refusal> {
+    did_of(tree)?.ok_or_else(|| malformed("a root of the capability context has no DID"))
+}
+
+/// Older releases of DMS wrote the members with other letter case.
+fn with_current_names(tree: Tree) -> Tree {
+    let Tree::Object(mut members) = tree else { return tree };
+    for (name, _) in &mut members {
+        if ["DID", "Roots", "Require", "Provide", "Revoke"].contains(&name.as_str()) {
+            name.make_ascii_lowercase();
+        }
+    }
+    Tree::Object(members)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,337 @@
+//! What every driver shares.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    time::Duration,
+};
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Client, ResourceExt as _,
+    api::DynamicObject,
+    runtime::{events::Recorder, reflector::Store},
+};
+
+use super::{Guarded, clock::Clock, identity::Identity, revisions::Revision, revocation::RevocationBook};
+use crate::{
+    api::{HostingDeploymentStatus, HostingDevice, HostingProviderSpec, Reason},
+    capability::{Did, Nanos, Token},
+    device::{DeviceClient, DeviceTarget},
+    gateway::site_table::SiteTable,
+    metrics::Metrics,
+    plan::{place::Candidate, validate::Terms},
+    store::{archive::ArchiveFetcher, publish::Publisher},
+    usage::Meter,
+};
+
+/// How the operator was told to work.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Namespace of the operator and of the HostingProvider it serves.
+    pub namespace: String,
+    /// Name of that HostingProvider.
+    pub provider: String,
+    /// Where site servers reach this operator.
+    pub site_url: String,
+    /// Image of the site server, with digest.
+    pub site_image: String,
+    /// How long the request for a new deployment lives.
+    pub window: Duration,
+    /// How often everything is looked at again.
+    pub resync: Duration,
+    /// How many objects of a kind are worked on at once.
+    pub concurrency: u16,
+}
+
+/// The served HostingProvider, ready for use.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// Its spec.
+    pub spec: HostingProviderSpec,
+    /// Its terms, defaults applied.
+    pub terms: Terms,
+    /// Its store.
+    pub publisher: Publisher,
+    /// Tells whether the store's credentials changed.
+    pub credentials: [u8; 32],
+}
+
+/// Whether the provider can be used, and if not, why.
+pub type Serving = Result<Arc<Served>, (Reason, String)>;
+
+/// What was last found out about a device.
+#[derive(Clone, Debug, Default)]
+pub struct DeviceHealth {
+    /// It answers, and its sentinel is in place.
+    pub ready: bool,
+    /// Id of its sentinel.
+    pub sentinel: Option<String>,
+}
+
+/// What is remembered of a HostingDeployment between passes. Everything here can be found out again.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// Its accepted revisions, newest first, once they were read.
+    pub revisions: Option<Vec<Revision>>,
+    /// Releases known to be whole in the store.
+    pub published: BTreeSet<String>,
+    /// Failures in a row of things outside.
+    pub failures: u32,
+    /// Looks in a row at something that is being started.
+    pub looks: u32,
+    /// Uid and attempt in the marks of the deployment that runs, when they were seen.
+    pub site: Option<(String, i64)>,
+    /// Device chosen, before the watch shows the status that says so.
+    pub device: Option<String>,
+    /// Generation for which an unreadable object was reported.
+    pub reported: Option<i64>,
+    /// Its meter.
+    pub meter: Meter,
+}
+
+/// What every driver shares.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// How the operator was told to work.
+    pub settings: Settings,
+    /// Who the operator is.
+    pub identity: Identity,
+    /// The time.
+    pub clock: Clock,
+    /// One for all, so that repeats become a series.
+    pub recorder: Recorder,
+    /// The way to devices.
+    pub device_client: Arc<dyn DeviceClient>,
+    /// The way to archives.
+    pub archives: ArchiveFetcher,
+    /// What sites are to serve.
+    pub sites: SiteTable,
+    /// Revocations in force.
+    pub revocations: RevocationBook,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// HostingDeployments, as the watch shows them.
+    pub deployments: Store<DynamicObject>,
+    /// HostingDevices of the operator's namespace, as the watch shows them.
+    pub devices: Store<Guarded<HostingDevice>>,
+    /// Namespaces, as the watch shows them.
+    pub namespaces: Store<Namespace>,
+    serving: RwLock<Serving>,
+    health: Mutex<HashMap<String, DeviceHealth>>,
+    memory: Mutex<HashMap<String, Memory>>,
+}
+
+/// The parts of a [`Context`] that are given.
+pub struct Parts {
+    /// See [`Context::client`].
+    pub client: Client,
+    /// See [`Context::settings`].
+    pub settings: Settings,
+    /// See [`Context::identity`].
+    pub identity: Identity,
+    /// See [`Context::clock`].
+    pub clock: Clock,
+    /// See [`Context::recorder`].
+    pub recorder: Recorder,
+    /// See [`Context::device_client`].
+    pub device_client: Arc<dyn DeviceClient>,
+    /// See [`Context::archives`].
+    pub archives: ArchiveFetcher,
+    /// See [`Context::sites`].
+    pub sites: SiteTable,
+    /// See [`Context::revocations`].
+    pub revocations: RevocationBook,
+    /// See [`Context::metrics`].
+    pub metrics: Arc<Metrics>,
+    /// See [`Context::deployments`].
+    pub deployments: Store<DynamicObject>,
+    /// See [`Context::devices`].
+    pub devices: Store<Guarded<HostingDevice>>,
+    /// See [`Context::namespaces`].
+    pub namespaces: Store<Namespace>,
+}
+
+impl Context {
+    /// A context with nothing found out yet.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let Parts {
+            client,
+            settings,
+            identity,
+            clock,
+            recorder,
+            device_client,
+            archives,
+            sites,
+            revocations,
+            metrics,
+            deployments,
+            devices,
+            namespaces,
+        } = parts;
+        let waiting = format!("HostingProvider {}/{} was not looked at yet", settings.namespace, settings.provider);
+        Self {
+            client,
+            settings,
+            identity,
+            clock,
+            recorder,
+            device_client,
+            archives,
+            sites,
+            revocations,
+            metrics,
+            deployments,
+            devices,
+            namespaces,
+            serving: RwLock::new(Err((Reason::ProviderNotReady, waiting))),
+            health: Mutex::default(),
+            memory: Mutex::default(),
+        }
+    }
+
+    /// DID of the provider.
+    #[must_use]
+    pub fn provider(&self) -> &Did {
+        self.identity.key.did()
+    }
+
+    /// The provider, when it can be used.
+    pub fn serving(&self) -> Serving {
+        self.serving.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes whether the provider can be used.
+    pub fn set_serving(&self, serving: Serving) {
+        *self.serving.write().unwrap_or_else(PoisonError::into_inner) = serving;
+    }
+
+    /// What was last found out about a device.
+    #[must_use]
+    pub fn health(&self, device: &str) -> DeviceHealth {
+        locked(&self.health).get(device).cloned().unwrap_or_default()
+    }
+
+    /// Notes what was found out about a device; `None` when it is gone.
+    pub fn set_health(&self, device: &str, health: Option<DeviceHealth>) {
+        match health {
+            Some(health) => locked(&self.health).insert(device.to_owned(), health),
+            None => locked(&self.health).remove(device),
+        };
+    }
+
+    /// Reads or changes what is remembered of an object.
+    pub fn remember<T>(&self, uid: &str, change: impl FnOnce(&mut Memory) -> T) -> T {
+        change(locked(&self.memory).entry(uid.to_owned()).or_default())
+    }
+
+    /// Forgets an object that is gone.
+    pub fn forget(&self, uid: &str) {
+        locked(&self.memory).remove(uid);
+    }
+
+    /// The devices, as placement sees them.
+    #[must_use]
+    pub fn candidates(&self) -> Vec<Candidate> {
+        let mut load: BTreeMap<String, usize> = BTreeMap::new();
+        for object in self.deployments.state() {
+            let chosen = self.remember_if_known(&object.uid().unwrap_or_default(), |memory| memory.device.clone());
+            if let Some(device) = recorded_device(&object).or(chosen) {
+                *load.entry(device).or_default() += 1;
+            }
+        }
+        self.readable_devices()
+            .iter()
+            .map(|device| {
+                let name = device.name_any();
+                Candidate {
+                    labels: device.labels().clone(),
+                    unschedulable: device.spec.unschedulable.unwrap_or_default(),
+                    ready: self.health(&name).ready,
+                    deployments: load.get(&name).copied().unwrap_or_default(),
+                    name,
+                }
+            })
+            .collect()
+    }
+
+    fn readable_devices(&self) -> Vec<HostingDevice> {
+        self.devices.state().iter().filter_map(|device| device.0.as_ref().ok().cloned()).collect()
+    }
+
+    fn remember_if_known<T>(&self, uid: &str, read: impl FnOnce(&Memory) -> Option<T>) -> Option<T> {
+        locked(&self.memory).get(uid).and_then(read)
+    }
+
+    /// The device of this name, ready to be called.
+    ///
+    /// # Errors
+    /// The reason and the sentence for a condition.
+    pub fn target(&self, device: &str) -> Result<DeviceTarget, (Reason, String)> {
+        let found = self.readable_devices().into_iter().find(|found| found.name_any() == device);
+        let Some(found) = found else {
+            return Err((
+                Reason::DeviceNotFound,
+                format!(
+                    "HostingDevice {device}, on which this runs, does not exist. Create it again, or delete this object \
+                     with the annotation hosting.nunet.io/cleanup=Abandon"
+                ),
+            ));
+        };
+        target(&found)
+    }
+
+    /// Ids recorded for deployments on a device, other than one object's own.
+    #[must_use]
+    pub fn recorded_ids(&self, device: &str, except_uid: &str) -> BTreeSet<String> {
+        self.deployments
+            .state()
+            .iter()
+            .filter(|object| object.uid().as_deref() != Some(except_uid))
+            .filter(|object| recorded_device(object).as_deref() == Some(device))
+            .filter_map(|object| object.data.pointer("/status/deployment/id")?.as_str().map(str::to_owned))
+            .collect()
+    }
+}
+
+fn recorded_device(object: &DynamicObject) -> Option<String> {
+    object.data.pointer("/status/deployment/device")?.as_str().map(str::to_owned)
+}
+
+/// How to call a device.
+///
+/// # Errors
+/// The reason and the sentence for a condition.
+pub fn target(device: &HostingDevice) -> Result<DeviceTarget, (Reason, String)> {
+    let invalid = |message: String| (Reason::DeviceInvalid, message);
+    let did = Did::parse(&device.spec.did)
+        .map_err(|error| invalid(format!("spec.did is not a DID that can be used here: {error}")))?;
+    let grant = match device.spec.grant.as_deref() {
+        None => None,
+        Some(text) => Some(
+            Token::parse(text.trim().as_bytes())
+                .map_err(|refusal| invalid(format!("spec.grant cannot be read: {refusal}")))?,
+        ),
+    };
+    Ok(DeviceTarget { did, addresses: device.spec.addresses.clone(), grant })
+}
+
+/// A lock that outlives a panic of another holder: what it guards can be found out again.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The status of an object, as far as it can be read.
+#[must_use]
+pub fn status_of(object: &DynamicObject) -> HostingDeploymentStatus {
+    object.data.get("status").and_then(|status| serde_json::from_value(status.clone()).ok()).unwrap_or_default()
+}
+
+/// A time for a status field, cut to whole seconds as it is stored.
+#[must_use]
+pub fn stored_time(at: Nanos) -> k8s_openapi::apimachinery::pkg::apis::meta::v1::Time {
+    k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(crate::plan::conditions::whole_seconds(at))
+}

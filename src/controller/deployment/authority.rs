@@ -1,0 +1,191 @@
+//! By what right: the current spec is judged, kept when it is accepted, and every kept revision is judged anew.
+
+use std::time::Duration;
+
+use kube::{Resource as _, ResourceExt as _};
+
+use super::{Subject, resource, status::Draft};
+use crate::{
+    api::{AcceptedRevision, ConditionType, HostingDeploymentSpec, OnExpiry, Reason},
+    capability::{Nanos, Refusal},
+    controller::{
+        context::{Context, Served, stored_time},
+        error::Error,
+        revisions::{Revision, Revisions, kept_form},
+        tombstone,
+    },
+    plan::{
+        authorise::{Accepted, Highest, Rules, Standing, authorise},
+        conditions::Value as ConditionValue,
+        validate::{Wanted, wanted},
+    },
+};
+
+/// A revision that may be served now.
+#[derive(Clone, Debug)]
+pub(super) struct Candidate {
+    pub accepted: Accepted,
+    pub wanted: Wanted,
+    /// Until when it may be served: its expiry, and what its `onExpiry` adds.
+    pub until: Nanos,
+}
+
+/// What may be done for an object.
+#[derive(Debug, Default)]
+pub(super) struct Authority {
+    /// Revisions that may be served, newest first.
+    pub candidates: Vec<Candidate>,
+    /// Why the current spec is not accepted.
+    pub refusal: Option<Refusal>,
+    /// When a verdict changes by the passing of time alone.
+    pub next_change: Option<Duration>,
+}
+
+/// Judges the current spec and all kept revisions.
+pub(super) async fn establish(
+    subject: &Subject,
+    context: &Context,
+    served: &Served,
+    draft: &mut Draft,
+) -> Result<Authority, Error> {
+    let now = context.clock.now();
+    let mut kept = revisions(subject, context).await?;
+    let current = kept_form(&subject.namespace, &subject.name, &subject.raw_spec);
+    let known = kept.iter().any(|revision| revision.object == current);
+    let revoked = |key: &_| context.revocations.revoked(key);
+    let anchors = [context.provider().clone()];
+    let rules = |highest| Rules {
+        provider: context.provider(),
+        anchors: &anchors,
+        revoked: &revoked,
+        highest,
+        rollback: served.terms.rollback,
+        now,
+    };
+    let standings = |kept: &[Revision]| -> Vec<(HostingDeploymentSpec, Standing)> {
+        kept.iter()
+            .filter_map(|revision| {
+                let spec = serde_json::from_value(revision.object.get("spec")?.clone()).ok()?;
+                Some((spec, authorise(&revision.object, &rules(None))))
+            })
+            .collect()
+    };
+    let mut judged = standings(&kept);
+    let mut highest = highest_of(&judged);
+    if kept.is_empty() {
+        highest = tombstone::highest(context, &subject.namespace, &subject.name).await?;
+    }
+
+    let standing = authorise(&current, &rules(if known { None } else { highest.as_ref() }));
+    let refusal = match standing {
+        Standing::Valid(accepted) => {
+            context.metrics.token_verdict("Accepted");
+            if !known {
+                let newest = store(subject, context).keep(&kept, current).await.map_err(Error::api(format!(
+                    "keeping the accepted revision of {}/{}",
+                    subject.namespace, subject.name
+                )))?;
+                kept.insert(0, newest);
+                judged.insert(0, (subject.spec.clone(), Standing::Valid(accepted.clone())));
+                context.remember(&subject.uid, |memory| memory.revisions = Some(kept.clone()));
+            }
+            draft.state(
+                ConditionType::TokenVerified,
+                ConditionValue::True,
+                Reason::Verified,
+                verified_message(&accepted),
+            );
+            None
+        }
+        Standing::Expired { refusal, .. } | Standing::Refused(refusal) => {
+            context.metrics.token_verdict(refusal.reason.code());
+            let reason = Reason::Token(refusal.reason);
+            draft.state(ConditionType::TokenVerified, ConditionValue::False, reason, refusal.to_string());
+            Some(refusal)
+        }
+    };
+    let (candidates, next_change) = candidates(judged, served, now);
+    if let Some(newest) = candidates.first() {
+        draft.status.accepted_revision = Some(AcceptedRevision {
+            digest: newest.accepted.digest.clone(),
+            signer: newest.accepted.signer.to_string(),
+            time: stored_time(newest.accepted.signed),
+            not_after: stored_time(newest.accepted.not_after),
+        });
+    }
+    Ok(Authority { candidates, refusal, next_change })
+}
+
+fn verified_message(accepted: &Accepted) -> String {
+    format!("signed by {}, valid until {}", accepted.signer, accepted.not_after)
+}
+
+/// The kept revisions: read once, then remembered, since only this process writes them.
+async fn revisions(subject: &Subject, context: &Context) -> Result<Vec<Revision>, Error> {
+    if let Some(kept) = context.remember(&subject.uid, |memory| memory.revisions.clone()) {
+        return Ok(kept);
+    }
+    let kept = store(subject, context)
+        .list()
+        .await
+        .map_err(Error::api(format!("reading the revisions of {}/{}", subject.namespace, subject.name)))?;
+    context.remember(&subject.uid, |memory| memory.revisions = Some(kept.clone()));
+    Ok(kept)
+}
+
+fn store(subject: &Subject, context: &Context) -> Revisions {
+    let mut owner = subject.object.owner_ref(&resource()).unwrap_or_default();
+    owner.name = subject.object.name_any();
+    owner.controller = None;
+    Revisions::of(&context.client, &subject.namespace, owner)
+}
+
+fn highest_of(judged: &[(HostingDeploymentSpec, Standing)]) -> Option<Highest> {
+    judged
+        .iter()
+        .filter_map(|(_, standing)| match standing {
+            Standing::Valid(accepted) | Standing::Expired { accepted, .. } => Some(accepted),
+            Standing::Refused(_) => None,
+        })
+        .map(|accepted| Highest { time: accepted.signed, digest: accepted.digest.clone() })
+        .max_by_key(|highest| highest.time)
+}
+
+/// Newest first. An expired revision is not followed by older ones: expiry ends the work, it does not roll it back.
+/// A refused one, say by a revocation, is passed over.
+fn candidates(
+    judged: Vec<(HostingDeploymentSpec, Standing)>,
+    served: &Served,
+    now: Nanos,
+) -> (Vec<Candidate>, Option<Duration>) {
+    let mut found = Vec::new();
+    let mut next_change: Option<Duration> = None;
+    let mut at = |then: Nanos| {
+        let wait = then.since(now) + Duration::from_millis(1);
+        next_change = Some(next_change.map_or(wait, |earlier| earlier.min(wait)));
+    };
+    for (spec, standing) in judged {
+        let wanted = wanted(&spec);
+        let grace = match wanted.on_expiry {
+            OnExpiry::Stop => Duration::ZERO,
+            OnExpiry::Keep => served.terms.keep_expired_for,
+        };
+        match standing {
+            Standing::Valid(accepted) => {
+                at(accepted.not_after);
+                let until = accepted.not_after.plus(grace);
+                found.push(Candidate { accepted, wanted, until });
+            }
+            Standing::Expired { accepted, .. } => {
+                let until = accepted.not_after.plus(grace);
+                if now <= until {
+                    at(until);
+                    found.push(Candidate { accepted, wanted, until });
+                }
+                break;
+            }
+            Standing::Refused(_) => {}
+        }
+    }
+    (found, next_change)
+}

@@ -1,0 +1,295 @@
+//! The driver of HostingDeployments.
+//!
+//! ```text
+//! dereference → validate → authorise → observe → plan → apply → publish status
+//! ```
+//!
+//! `dereference` (here: provider, namespace, revisions), `observe`, `apply` and `status` do IO; `validate`, `authorise`
+//! and `decide` live in [`crate::plan`] and do none. An object that cannot be read, or whose provider cannot be used,
+//! keeps what runs as it is.
+
+mod apply;
+mod authority;
+mod cleanup;
+mod content;
+mod measure;
+mod observe;
+mod status;
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{FutureExt as _, future::BoxFuture};
+use kube::{
+    Api, Resource as _, ResourceExt as _,
+    api::{ApiResource, DynamicObject},
+    runtime::{
+        controller::Action,
+        finalizer::{Event, finalizer},
+    },
+};
+use serde_json::Value;
+
+use self::status::Draft;
+use super::{
+    context::{Context, Served, status_of},
+    error::Error,
+    events,
+};
+use crate::{
+    api::{
+        HostingDeployment, HostingDeploymentSpec, HostingDeploymentStatus, ObjectReference, Reason,
+        names::{ANNOTATION_SUSPEND, FINALIZER},
+    },
+    capability::{Capability, Did},
+    gateway::site_protocol::SiteName,
+    plan::{
+        backoff,
+        conditions::Outcome,
+        decide::{Decision, Phase, Record, Sight, Step, decide},
+        validate::namespace_allowed,
+    },
+};
+
+/// Longest pass. Publishing a large release is the slowest part.
+const LIMIT: Duration = Duration::from_mins(10);
+
+/// One HostingDeployment as a pass sees it.
+pub(super) struct Subject {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+    pub generation: Option<i64>,
+    /// As received, with every field that this version does not know.
+    pub raw_spec: Value,
+    pub spec: HostingDeploymentSpec,
+    pub owner: Did,
+    pub status: HostingDeploymentStatus,
+    pub object: Arc<DynamicObject>,
+}
+
+/// How the API server is asked for HostingDeployments whose raw JSON matters.
+#[must_use]
+pub fn resource() -> ApiResource {
+    ApiResource::erase::<HostingDeployment>(&())
+}
+
+/// One pass over a HostingDeployment, bounded in time.
+///
+/// # Errors
+/// [`Error`], tried again with growing pauses.
+pub async fn reconcile(object: Arc<DynamicObject>, context: Arc<Context>) -> Result<Action, Error> {
+    let name = format!("HostingDeployment {}/{}", object.namespace().unwrap_or_default(), object.name_any());
+    match tokio::time::timeout(LIMIT, route(object, context)).await {
+        Ok(result) => result,
+        Err(_) => Err(Error::Timeout { object: name, limit: LIMIT }),
+    }
+}
+
+async fn route(object: Arc<DynamicObject>, context: Arc<Context>) -> Result<Action, Error> {
+    if !is_ours(&object, &context) || object.annotations().get(ANNOTATION_SUSPEND).is_some_and(|on| on == "true") {
+        return Ok(Action::await_change());
+    }
+    let subject = match Subject::read(&object) {
+        Ok(subject) => Arc::new(subject),
+        Err(cause) => return report_unreadable(&object, &context, &cause).await,
+    };
+    let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), &subject.namespace, &resource());
+    let uid = subject.uid.clone();
+    let gone = object.metadata.deletion_timestamp.is_some();
+    let about = format!("HostingDeployment {}/{}", subject.namespace, subject.name);
+    let result = finalizer(&api, FINALIZER, object, |event| {
+        let (subject, context) = (Arc::clone(&subject), Arc::clone(&context));
+        // Boxed by its own call: the compiler cannot see through the whole type that it may move between threads.
+        match event {
+            Event::Apply(_) => applied(subject, context),
+            Event::Cleanup(_) => cleaned(subject, context),
+        }
+    })
+    .await;
+    if gone && result.is_ok() {
+        context.forget(&uid);
+    }
+    result.map_err(|error| match error {
+        kube::runtime::finalizer::Error::ApplyFailed(error) | kube::runtime::finalizer::Error::CleanupFailed(error) => {
+            error
+        }
+        other => Error::Finalizer { object: about, cause: other.to_string() },
+    })
+}
+
+fn applied(subject: Arc<Subject>, context: Arc<Context>) -> BoxFuture<'static, Result<Action, Error>> {
+    Box::pin(async move { pass(&subject, &context).await })
+}
+
+fn cleaned(subject: Arc<Subject>, context: Arc<Context>) -> BoxFuture<'static, Result<Action, Error>> {
+    Box::pin(async move { cleanup::pass(&subject, &context).await })
+}
+
+fn is_ours(object: &DynamicObject, context: &Context) -> bool {
+    let text = |pointer| object.data.pointer(pointer).and_then(Value::as_str);
+    text("/spec/providerRef/namespace") == Some(&context.settings.namespace)
+        && text("/spec/providerRef/name") == Some(&context.settings.provider)
+}
+
+impl Subject {
+    fn read(object: &Arc<DynamicObject>) -> Result<Self, String> {
+        let raw_spec = object.data.get("spec").cloned().ok_or("it has no spec")?;
+        let spec: HostingDeploymentSpec =
+            serde_json::from_value(raw_spec.clone()).map_err(|error| error.to_string())?;
+        let owner = Did::parse(&spec.owner).map_err(|error| format!("spec.owner: {error}"))?;
+        Ok(Self {
+            namespace: object.namespace().ok_or("it has no namespace")?,
+            name: object.name_any(),
+            uid: object.uid().ok_or("it has no uid")?,
+            generation: object.metadata.generation,
+            raw_spec,
+            spec,
+            owner,
+            status: status_of(object),
+            object: Arc::clone(object),
+        })
+    }
+
+    /// The capability path of an action on this object.
+    pub fn capability(&self, action: &str) -> Option<Capability> {
+        Capability::parse(&format!("/hosting/{}/{action}/{}", self.namespace, self.name)).ok()
+    }
+
+    /// The name of its site. An object's names always make one; the type cannot know.
+    pub fn site(&self) -> Option<SiteName> {
+        SiteName::new(&self.namespace, &self.name).ok()
+    }
+
+    /// What the status says about the deployment.
+    pub fn record(&self) -> Record {
+        match &self.status.deployment {
+            None => Record::None { attempts: 0 },
+            Some(record) => match &record.id {
+                None => Record::Open {
+                    attempt: record.attempt,
+                    expires: crate::capability::Nanos::from_timestamp(record.expires.0),
+                },
+                Some(id) => Record::Bound { attempt: record.attempt, id: id.clone() },
+            },
+        }
+    }
+
+    pub fn reference(&self) -> k8s_openapi::api::core::v1::ObjectReference {
+        self.object.object_ref(&resource())
+    }
+}
+
+/// An object that its kind's schema let through but that this version cannot read: told once a generation.
+async fn report_unreadable(object: &DynamicObject, context: &Context, cause: &str) -> Result<Action, Error> {
+    let generation = object.metadata.generation;
+    let uid = object.uid().unwrap_or_default();
+    let told = context.remember(&uid, |memory| std::mem::replace(&mut memory.reported, generation) == generation);
+    if !told {
+        let note = format!(
+            "the object cannot be read, so nothing is changed for it: {cause}. Correct its spec and sign it again"
+        );
+        let about = object.object_ref(&resource());
+        events::publish(&context.recorder, &about, true, Reason::InvalidObject.as_str(), "Read", &note).await;
+        tracing::warn!(namespace = ?object.namespace(), name = %object.name_any(), cause, "an object cannot be read");
+    }
+    Ok(Action::await_change())
+}
+
+/// The pipeline.
+async fn pass(subject: &Subject, context: &Context) -> Result<Action, Error> {
+    let mut draft = Draft::new(subject, context.clock.now());
+    let served = match dereference(subject, context) {
+        Ok(served) => served,
+        Err(outcome) => return status::finish(subject, context, draft, outcome, Duration::from_secs(5)).await,
+    };
+    let authority = authority::establish(subject, context, &served, &mut draft).await?;
+    let files = content::provide(subject, context, &served, &authority, &mut draft).boxed().await;
+    // What runs by right goes on while the store does not answer; only something new waits for its files.
+    let wanted = files.serving.is_some() || (subject.status.deployment.is_some() && !authority.candidates.is_empty());
+
+    let device = apply::device_for(subject, context, &files);
+    let (sight, details) = match &device {
+        Ok(device) => observe::observe(subject, context, device).await,
+        Err((reason, message)) => {
+            (Sight::Unknown { reason: *reason, message: message.clone() }, observe::Details::default())
+        }
+    };
+    let decision = decide(wanted, &subject.record(), &sight, context.clock.now(), crate::plan::authorise::SKEW);
+    measure::take(subject, context, &sight, &details).await;
+    apply::direct_site(subject, context, &files, &details);
+    draft.saw(&sight, &decision);
+    let Decision { mut steps, phase } = decision;
+    if files.serving.is_none() {
+        steps.retain(|step| !matches!(step, Step::Begin { .. }));
+    }
+    let place = device.as_deref().ok();
+    let progressed = apply::carry_out(subject, context, place, &steps, &mut draft).boxed().await?;
+    let outcome = draft.sum_up(subject, context, &authority, &files, &phase, &details);
+    let next = next_look(subject, context, &phase, &outcome, progressed, authority.next_change);
+    status::finish(subject, context, draft, outcome, next).await
+}
+
+/// What the spec points at: the provider, and whether it takes deployments from here.
+fn dereference(subject: &Subject, context: &Context) -> Result<Arc<Served>, Outcome> {
+    if context.clock.suspect() {
+        return Err(Outcome::Reconciling(
+            Reason::ClockSuspect,
+            "this machine's clock and the API server's disagree by more than 30s; nothing is admitted or stopped until \
+             they agree. Check NTP"
+                .to_owned(),
+        ));
+    }
+    let served = context.serving().map_err(|(reason, message)| Outcome::Reconciling(reason, message))?;
+    let labels = context
+        .namespaces
+        .state()
+        .into_iter()
+        .find(|namespace| namespace.name_any() == subject.namespace)
+        .map(|namespace| namespace.labels().clone())
+        .unwrap_or_default();
+    if namespace_allowed(&served.spec, &context.settings.namespace, &subject.namespace, &labels) {
+        return Ok(served);
+    }
+    let ObjectReference { namespace, name } = &subject.spec.provider_ref;
+    Err(Outcome::Stalled(
+        Reason::NamespaceNotAllowed,
+        format!(
+            "HostingProvider {namespace}/{name} does not take deployments from namespace {}. Ask the provider to extend \
+             spec.allowedNamespaces",
+            subject.namespace
+        ),
+    ))
+}
+
+/// When to look again: soon while something starts, with growing pauses while something outside fails, at the next
+/// expiry, and in any case at the resync.
+fn next_look(
+    subject: &Subject,
+    context: &Context,
+    phase: &Phase,
+    outcome: &Outcome,
+    progressed: bool,
+    next_change: Option<Duration>,
+) -> Duration {
+    let jitter: u8 = rand::random();
+    let pause = context.remember(&subject.uid, |memory| match (phase, outcome) {
+        _ if progressed => {
+            memory.looks = 0;
+            Duration::from_millis(50)
+        }
+        (Phase::Pending { .. }, _) => {
+            memory.looks = memory.looks.saturating_add(1);
+            backoff::STARTING.pause(memory.looks, jitter)
+        }
+        (_, Outcome::Reconciling(..)) => {
+            memory.failures = memory.failures.saturating_add(1);
+            backoff::OUTSIDE.pause(memory.failures, jitter)
+        }
+        _ => {
+            memory.looks = 0;
+            memory.failures = 0;
+            backoff::Backoff { first: context.settings.resync, cap: context.settings.resync }.pause(1, jitter)
+        }
+    });
+    next_change.map_or(pause, |change| change.min(pause))
+}

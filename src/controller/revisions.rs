@@ -1,0 +1,122 @@
+//! Accepted revisions: each spec whose authorisation was accepted, kept whole in a `ControllerRevision` owned by its
+//! HostingDeployment, so that it can be judged again and served again.
+
+use k8s_openapi::{
+    api::apps::v1::ControllerRevision,
+    apimachinery::pkg::{apis::meta::v1::OwnerReference, runtime::RawExtension},
+};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, ListParams, ObjectMeta, PostParams},
+};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::api::names::LABEL_COMPONENT;
+
+/// How many are kept of one object.
+const KEPT: usize = 10;
+const LABEL_UID: &str = "hosting.nunet.io/uid";
+
+/// One accepted spec.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Revision {
+    /// Order of acceptance, from 1.
+    pub number: i64,
+    /// What was accepted: apiVersion, kind, metadata.namespace, metadata.name and spec, as received.
+    pub object: Value,
+}
+
+impl Revision {
+    /// The signed envelope of this revision, in base64.
+    #[must_use]
+    pub fn invocation(&self) -> &str {
+        invocation(&self.object)
+    }
+}
+
+/// The signed envelope inside an object, in base64; empty when there is none.
+#[must_use]
+pub fn invocation(object: &Value) -> &str {
+    object.pointer("/spec/authorization/invocation").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Where the revisions of one object are kept.
+pub struct Revisions {
+    api: Api<ControllerRevision>,
+    owner: OwnerReference,
+    uid: String,
+}
+
+impl Revisions {
+    /// The revisions of the object with this owner reference.
+    #[must_use]
+    pub fn of(client: &Client, namespace: &str, owner: OwnerReference) -> Self {
+        let uid = owner.uid.clone();
+        Self { api: Api::namespaced(client.clone(), namespace), owner, uid }
+    }
+
+    /// All that are kept, newest first.
+    ///
+    /// # Errors
+    /// Whatever the API server says.
+    pub async fn list(&self) -> kube::Result<Vec<Revision>> {
+        let params = ListParams::default().labels(&format!("{LABEL_UID}={}", self.uid));
+        let mut all: Vec<Revision> = self
+            .api
+            .list(&params)
+            .await?
+            .items
+            .into_iter()
+            .filter_map(|kept| Some(Revision { number: kept.revision, object: kept.data?.0 }))
+            .collect();
+        all.sort_by_key(|revision| std::cmp::Reverse(revision.number));
+        Ok(all)
+    }
+
+    /// Keeps a newly accepted spec, and lets go of the oldest. Keeping the same again changes nothing.
+    ///
+    /// # Errors
+    /// Whatever the API server says.
+    pub async fn keep(&self, kept: &[Revision], object: Value) -> kube::Result<Revision> {
+        let number = kept.first().map_or(1, |newest| newest.number + 1);
+        let digest = hex::encode(&Sha256::digest(invocation(&object))[..5]);
+        let revision = ControllerRevision {
+            metadata: ObjectMeta {
+                name: Some(format!("{}-{digest}", self.owner.name)),
+                labels: Some(
+                    [(LABEL_COMPONENT.to_owned(), "revision".to_owned()), (LABEL_UID.to_owned(), self.uid.clone())]
+                        .into(),
+                ),
+                owner_references: Some(vec![self.owner.clone()]),
+                ..ObjectMeta::default()
+            },
+            data: Some(RawExtension(object.clone())),
+            revision: number,
+        };
+        match self.api.create(&PostParams::default(), &revision).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            Err(error) => return Err(error),
+        }
+        for surplus in kept.iter().skip(KEPT - 1) {
+            let digest = hex::encode(&Sha256::digest(surplus.invocation())[..5]);
+            let name = format!("{}-{digest}", self.owner.name);
+            if let Err(error) = self.api.delete(&name, &DeleteParams::default()).await {
+                tracing::debug!(%name, %error, "an old revision stays a little longer");
+            }
+        }
+        Ok(Revision { number, object })
+    }
+}
+
+/// What of an object is kept: no status, no metadata but its names.
+#[must_use]
+pub fn kept_form(namespace: &str, name: &str, spec: &Value) -> Value {
+    json!({
+        "apiVersion": format!("{}/{}", crate::api::GROUP, crate::api::VERSION),
+        "kind": "HostingDeployment",
+        "metadata": {"namespace": namespace, "name": name},
+        "spec": spec,
+    })
+}

@@ -1,0 +1,296 @@
+use std::{
+    io::Write as _,
+    net::{IpAddr, Ipv4Addr},
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use axum::{
+    Router,
+    http::{StatusCode, header},
+    response::IntoResponse as _,
+    routing::get,
+};
+use flate2::{Compression, write::GzEncoder};
+use tar::{EntryType, Header};
+use tokio::net::TcpListener;
+
+use super::*;
+
+fn small() -> ArchivePolicy {
+    ArchivePolicy { max_archive_bytes: 1 << 20, max_bytes: 4 << 20, max_files: 10, ..ArchivePolicy::default() }
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// One entry with its name written into the header as it is, since the builder refuses what an attacker would write.
+fn entry(tar: &mut Vec<u8>, name: &str, kind: EntryType, target: &str, body: &[u8]) {
+    let mut header = Header::new_gnu();
+    header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+    header.as_old_mut().linkname[..target.len()].copy_from_slice(target.as_bytes());
+    header.set_entry_type(kind);
+    header.set_mode(0o644);
+    header.set_size(body.len() as u64);
+    header.set_cksum();
+    tar.extend_from_slice(header.as_bytes());
+    tar.extend_from_slice(body);
+    tar.resize(tar.len().next_multiple_of(512), 0);
+}
+
+fn archive(entries: &[(&str, EntryType, &[u8])]) -> Vec<u8> {
+    let mut tar = Vec::new();
+    for (name, kind, body) in entries {
+        entry(&mut tar, name, *kind, "/etc/passwd", body);
+    }
+    tar.extend([0; 1024]);
+    gzip(&tar)
+}
+
+fn refusal(bytes: &[u8]) -> Refused {
+    match unpack(bytes, &small()) {
+        Err(ArchiveError::Refused(what)) => what,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+const FILE: EntryType = EntryType::Regular;
+
+#[test]
+fn plain_files_come_out_whatever_wrote_them() {
+    let long = format!("{}/page.html", "d".repeat(150));
+    let mut builder = tar::Builder::new(Vec::new());
+    for path in ["./index.html", long.as_str()] {
+        let mut header = Header::new_gnu();
+        header.set_size(2);
+        header.set_mode(0o600);
+        header.set_cksum();
+        builder.append_data(&mut header, path, b"hi".as_slice()).unwrap();
+    }
+    let tar = builder.into_inner().unwrap();
+    let expected = Files::from([("index.html".to_owned(), Bytes::from("hi")), (long, Bytes::from("hi"))]);
+    assert_eq!(unpack(&gzip(&tar), &small()).unwrap(), expected);
+
+    let folders = archive(&[
+        ("./", EntryType::Directory, b""),
+        ("pax", EntryType::XGlobalHeader, b"19 comment=abcdefg\n"),
+        ("a/", EntryType::Directory, b""),
+        ("./a/b", FILE, b"x"),
+    ]);
+    assert_eq!(unpack(&folders, &small()).unwrap(), Files::from([("a/b".to_owned(), Bytes::from("x"))]));
+}
+
+#[test]
+fn each_attack_is_refused_with_its_own_reason() {
+    for (name, kind) in [
+        ("../x", FILE),
+        ("a/../../x", FILE),
+        ("/etc/x", FILE),
+        ("a\\x", FILE),
+        ("a/./b", FILE),
+        ("../", EntryType::Directory),
+        ("/tmp/", EntryType::Directory),
+    ] {
+        let refused = refusal(&archive(&[("ok", FILE, b""), (name, kind, b"")]));
+        assert!(matches!(&refused, Refused::Path { path, .. } if path == name), "{name}: {refused}");
+    }
+    for (kind, expected) in [
+        (EntryType::Symlink, "symbolic link"),
+        (EntryType::Link, "hard link"),
+        (EntryType::Char, "character device"),
+        (EntryType::Block, "block device"),
+        (EntryType::Fifo, "pipe"),
+        (EntryType::new(b'Z'), "special entry"),
+    ] {
+        let refused = refusal(&archive(&[("ok", FILE, b""), ("bad", kind, b"")]));
+        assert_eq!(refused, Refused::NotAFile { path: "bad".into(), kind: expected });
+    }
+    let twice = archive(&[("a", FILE, b"1"), ("b", FILE, b""), ("./a", FILE, b"2")]);
+    assert_eq!(refusal(&twice), Refused::Duplicate("a".into()));
+    assert!(matches!(refusal(b"no gzip at all"), Refused::Format(_)));
+    let whole = archive(&[("a", FILE, &[7; 5000])]);
+    assert!(matches!(refusal(&whole[..whole.len() / 2]), Refused::Format(_)), "a cut archive gives no files");
+}
+
+#[test]
+fn limits_hold_at_their_edge() {
+    let policy = ArchivePolicy { max_bytes: 1000, max_files: 2, ..small() };
+    let result = |entries: &[(&str, EntryType, &[u8])]| unpack(&archive(entries), &policy).map(|files| files.len());
+    assert_eq!(result(&[("a", FILE, &[1; 600]), ("b", FILE, &[1; 400])]).unwrap(), 2);
+    assert!(matches!(
+        result(&[("a", FILE, &[1; 600]), ("b", FILE, &[1; 401])]),
+        Err(ArchiveError::TooLarge(TooLarge::Unpacked(1000)))
+    ));
+    assert!(matches!(
+        result(&[("a", FILE, b""), ("b", FILE, b""), ("c", FILE, b"")]),
+        Err(ArchiveError::TooLarge(TooLarge::Files(2)))
+    ));
+}
+
+/// The bomb claims to be one small file; only the bytes that come tell. Hidden in a long-name entry, it never becomes
+/// a file at all.
+#[test]
+fn a_bomb_stops_at_the_limit_wherever_it_hides() {
+    let zeros = vec![0; 3 << 20];
+    for kind in [FILE, EntryType::GNULongName, EntryType::XHeader, EntryType::Directory] {
+        let bomb = archive(&[("bomb", kind, &zeros), ("after", FILE, b"")]);
+        assert!(bomb.len() < 8 << 10, "it is a bomb: {}", bomb.len());
+        assert_eq!(refusal(&bomb), Refused::Bomb(200), "{kind:?}");
+    }
+    let policy = ArchivePolicy { max_ratio: 1_000_000, max_files: 10, max_bytes: 1 << 20, ..small() };
+    let bomb = archive(&[("bomb", EntryType::GNULongName, &zeros), ("after", FILE, b"")]);
+    assert!(matches!(unpack(&bomb, &policy), Err(ArchiveError::TooLarge(TooLarge::Unpacked(_)))));
+}
+
+#[test]
+fn a_config_map_gives_text_and_binary_files() {
+    let data = BTreeMap::from([("index.html".to_owned(), "<p>".to_owned())]);
+    let binary = BTreeMap::from([("logo.png".to_owned(), ByteString(vec![0xff, 0]))]);
+    let expected = Files::from([
+        ("index.html".to_owned(), Bytes::from("<p>")),
+        ("logo.png".to_owned(), Bytes::from_static(&[0xff, 0])),
+    ]);
+    assert_eq!(from_config_map(Some(&data), Some(&binary)), expected);
+    assert_eq!(from_config_map(None, None), Files::new());
+}
+
+static INNER_HITS: AtomicUsize = AtomicUsize::new(0);
+
+async fn serve(router: Router) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    address
+}
+
+fn page(body: Vec<u8>) -> Router {
+    Router::new().route(
+        "/site.tar.gz",
+        get(move || async move {
+            INNER_HITS.fetch_add(1, Ordering::SeqCst);
+            body
+        }),
+    )
+}
+
+/// A fetcher that judges as in production but for one address, the server of the test.
+fn fetcher(policy: ArchivePolicy, door: SocketAddr) -> ArchiveFetcher {
+    let strict = ArchiveFetcher::new(policy.clone()).admission;
+    let admission = move |address: SocketAddr| if address == door { Ok(()) } else { strict(address) };
+    ArchiveFetcher::with_admission(policy, Arc::new(admission))
+}
+
+fn tls() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+#[tokio::test]
+async fn private_addresses_are_refused_before_anything_is_sent() {
+    tls();
+    let bytes = archive(&[("index.html", FILE, b"hello")]);
+    let digest = BlobDigest::of(&bytes);
+    let inner = serve(page(bytes)).await;
+    let port = inner.port();
+    let redirect = |to: String| get(move || async move { (StatusCode::FOUND, [(header::LOCATION, to)]) });
+    let door = serve(
+        Router::new()
+            .route("/literal", redirect(format!("http://127.0.0.1:{port}/site.tar.gz")))
+            .route("/name", redirect(format!("http://localhost:{port}/site.tar.gz")))
+            .route("/six", redirect(format!("http://[::ffff:127.0.0.1]:{port}/site.tar.gz")))
+            .route("/decimal", redirect(format!("http://2130706433:{port}/site.tar.gz")))
+            .route("/metadata", redirect("http://169.254.169.254/latest/meta-data".into()))
+            .route("/file", redirect("file:///etc/passwd".into()))
+            .route("/loop", redirect("/loop".into())),
+    )
+    .await;
+
+    let fetcher = fetcher(small(), door);
+    let loopback = |host: &str| Refused::Address {
+        host: host.to_owned(),
+        address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        kind: AddressKind::Loopback,
+    };
+    let refused = |url: String| {
+        let fetcher = fetcher.clone();
+        async move {
+            match fetcher.fetch(&url, digest).await {
+                Err(ArchiveError::Refused(what)) => what,
+                other => panic!("{url} was not refused: {other:?}"),
+            }
+        }
+    };
+    assert_eq!(refused(format!("http://127.0.0.1:{port}/site.tar.gz")).await, loopback("127.0.0.1"));
+    assert_eq!(refused(format!("http://{door}/literal")).await, loopback("127.0.0.1"));
+    assert_eq!(refused(format!("http://{door}/decimal")).await, loopback("127.0.0.1"));
+    for url in [format!("http://localhost:{port}/site.tar.gz"), format!("http://{door}/name")] {
+        let what = refused(url).await;
+        assert!(matches!(&what, Refused::Address { host, kind: AddressKind::Loopback, .. } if host == "localhost"));
+    }
+    for (path, kind) in [("six", AddressKind::Loopback), ("metadata", AddressKind::LinkLocal)] {
+        let what = refused(format!("http://{door}/{path}")).await;
+        assert!(matches!(&what, Refused::Address { kind: found, .. } if *found == kind), "{path}: {what}");
+    }
+    assert_eq!(refused(format!("http://{door}/file")).await, Refused::Url("file:///etc/passwd".into()));
+    assert!(matches!(refused(format!("http://{door}/loop")).await, Refused::Redirect(_)));
+    for url in ["ftp://example.org/x", "http://user:pass@example.org/x", "http://", "x"] {
+        assert!(matches!(refused(url.to_owned()).await, Refused::Url(_)), "{url}");
+    }
+    assert_eq!(INNER_HITS.load(Ordering::SeqCst), 0, "the inner server was never asked");
+
+    let open = ArchiveFetcher::new(ArchivePolicy { allow_private_addresses: true, ..small() });
+    let files = open.fetch(&format!("http://{door}/name"), digest).await.unwrap();
+    assert_eq!(files, Files::from([("index.html".to_owned(), Bytes::from("hello"))]));
+    assert_eq!(INNER_HITS.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn wrong_late_large_and_missing_archives_are_told_apart() {
+    tls();
+    let bytes = archive(&[("index.html", FILE, b"hello")]);
+    let digest = BlobDigest::of(&bytes);
+    let large = vec![0_u8; (1 << 20) + 1];
+    let streamed = large.clone();
+    let router = Router::new()
+        .route("/site", get(move || async move { bytes }))
+        .route("/large", get(move || async move { large }))
+        .route(
+            "/streamed",
+            get(move || async move {
+                let chunks =
+                    streamed.chunks(1000).map(|chunk| Ok::<_, std::io::Error>(chunk.to_vec())).collect::<Vec<_>>();
+                axum::body::Body::from_stream(futures::stream::iter(chunks)).into_response()
+            }),
+        )
+        .route("/hangs", get(std::future::pending::<()>));
+    let address = serve(router).await;
+    let policy = ArchivePolicy { allow_private_addresses: true, timeout: Duration::from_millis(500), ..small() };
+    let fetcher = ArchiveFetcher::new(policy);
+    let fetch = |path: &str, digest| {
+        let (fetcher, url) = (fetcher.clone(), format!("http://{address}/{path}"));
+        async move { fetcher.fetch(&url, digest).await }
+    };
+
+    assert!(fetch("site", digest).await.is_ok());
+    let other = BlobDigest::of(b"other");
+    let wrong = fetch("site", other).await;
+    assert!(
+        matches!(&wrong, Err(ArchiveError::DigestMismatch { expected, found, .. }) if (*expected, *found) == (other, digest)),
+        "{wrong:?}"
+    );
+    for path in ["large", "streamed"] {
+        let result = fetch(path, digest).await;
+        assert!(
+            matches!(result, Err(ArchiveError::TooLarge(TooLarge::Download(limit))) if limit == 1 << 20),
+            "{path}: {result:?}"
+        );
+    }
+    for path in ["hangs", "missing"] {
+        let result = fetch(path, digest).await;
+        assert!(matches!(&result, Err(ArchiveError::Unavailable { .. })), "{path}: {result:?}");
+    }
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
+    let result = fetcher.fetch(&format!("http://{free}/site"), digest).await;
+    assert!(matches!(&result, Err(ArchiveError::Unavailable { cause, .. }) if cause.contains("refused")), "{result:?}");
+}

@@ -1,0 +1,136 @@
+//! Unpacking in memory, within limits that are tested as the bytes come.
+
+use std::{
+    collections::btree_map::Entry,
+    io::{self, Read},
+};
+
+use bytes::Bytes;
+use flate2::read::MultiGzDecoder;
+use tar::{Archive, EntryType};
+
+use super::{ArchiveError, ArchivePolicy, Refused, TooLarge};
+use crate::store::{Files, release::check_path};
+
+/// Room for names and headers: tar pads and describes each file with blocks of 512 bytes, long names with more.
+const OVERHEAD_PER_FILE: u64 = 4096;
+/// Growth below this is never called a bomb: small archives of blank files grow much.
+const RATIO_FLOOR: u64 = 1 << 20;
+
+/// Unpacks a gzip-compressed tar archive: path → bytes. A leading `./` is taken off; folders are passed over.
+///
+/// # Errors
+/// [`ArchiveError::Refused`] for anything but plain files at plain relative paths, each once, and
+/// [`ArchiveError::TooLarge`].
+pub fn unpack(archive: &[u8], policy: &ArchivePolicy) -> Result<Files, ArchiveError> {
+    let overhead = OVERHEAD_PER_FILE * (policy.max_files as u64 + 1);
+    let absolute = policy.max_bytes.saturating_add(overhead);
+    let ratio = (archive.len() as u64).saturating_mul(policy.max_ratio).max(RATIO_FLOOR);
+    let mut limited = Limited { inner: MultiGzDecoder::new(archive), left: absolute.min(ratio), passed: false };
+    let result = read_entries(&mut limited, policy);
+    if !limited.passed {
+        return result;
+    }
+    // Past the limit the reader only fails, so whatever the tar reader made of it, this is why.
+    Err(if ratio < absolute {
+        ArchiveError::Refused(Refused::Bomb(policy.max_ratio))
+    } else {
+        ArchiveError::TooLarge(TooLarge::Unpacked(policy.max_bytes))
+    })
+}
+
+fn read_entries(reader: impl Read, policy: &ArchivePolicy) -> Result<Files, ArchiveError> {
+    let mut files = Files::new();
+    let mut total = 0_u64;
+    let mut archive = Archive::new(reader);
+    for entry in archive.entries().map_err(|error| format(&error))? {
+        let mut entry = entry.map_err(|error| format(&error))?;
+        let kind = entry.header().entry_type();
+        if kind == EntryType::XGlobalHeader {
+            continue;
+        }
+        let raw = String::from_utf8(entry.path_bytes().into_owned()).map_err(|error| {
+            let path = String::from_utf8_lossy(error.as_bytes()).into_owned();
+            refused(Refused::Path { path, reason: "it is not UTF-8".to_owned() })
+        })?;
+        let is_folder = kind == EntryType::Directory;
+        let Some(path) = plain_path(&raw, is_folder)? else { continue };
+        match kind {
+            EntryType::Directory => continue,
+            EntryType::Regular | EntryType::Continuous => {}
+            other => return Err(refused(Refused::NotAFile { path: raw, kind: name_of(other) })),
+        }
+        if files.len() >= policy.max_files {
+            return Err(ArchiveError::TooLarge(TooLarge::Files(policy.max_files)));
+        }
+        total = total.saturating_add(entry.size());
+        if total > policy.max_bytes {
+            return Err(ArchiveError::TooLarge(TooLarge::Unpacked(policy.max_bytes)));
+        }
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).map_err(|error| format(&error))?;
+        match files.entry(path) {
+            Entry::Occupied(taken) => return Err(refused(Refused::Duplicate(taken.key().clone()))),
+            Entry::Vacant(free) => free.insert(Bytes::from(bytes)),
+        };
+    }
+    Ok(files)
+}
+
+/// The path in the release; `None` for the root folder itself. Folders are judged too, since one that climbs out has
+/// no honest purpose.
+fn plain_path(raw: &str, is_folder: bool) -> Result<Option<String>, ArchiveError> {
+    let mut path = raw;
+    while let Some(rest) = path.strip_prefix("./") {
+        path = rest;
+    }
+    if is_folder {
+        path = path.strip_suffix('/').unwrap_or(path);
+        if matches!(path, "" | ".") {
+            return Ok(None);
+        }
+    }
+    match check_path(path) {
+        Ok(()) => Ok(Some(path.to_owned())),
+        Err(reason) => Err(refused(Refused::Path { path: raw.to_owned(), reason: reason.to_string() })),
+    }
+}
+
+fn name_of(kind: EntryType) -> &'static str {
+    match kind {
+        EntryType::Link => "hard link",
+        EntryType::Symlink => "symbolic link",
+        EntryType::Char => "character device",
+        EntryType::Block => "block device",
+        EntryType::Fifo => "pipe",
+        EntryType::GNUSparse => "sparse file",
+        _ => "special entry",
+    }
+}
+
+const fn refused(what: Refused) -> ArchiveError {
+    ArchiveError::Refused(what)
+}
+
+fn format(error: &io::Error) -> ArchiveError {
+    refused(Refused::Format(error.to_string()))
+}
+
+/// Fails once more than `left` bytes came, so that no reader above it can be made to go on.
+struct Limited<R> {
+    inner: R,
+    left: u64,
+    passed: bool,
+}
+
+impl<R: Read> Read for &mut Limited<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        let Some(left) = self.left.checked_sub(count as u64) else {
+            self.passed = true;
+            return Err(io::Error::other("a limit was passed"));
+        };
+        self.left = left;
+        Ok(count)
+    }
+}

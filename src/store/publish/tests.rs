@@ -1,0 +1,142 @@
+use std::fs;
+
+use super::*;
+use crate::store::memory::{MemoryStore, Requests};
+
+/// The DID of a key whose seed is one byte repeated.
+fn did(seed: u8) -> Did {
+    crate::capability::Key::from_seed([seed; 32]).did().clone()
+}
+
+pub(crate) fn owner() -> Did {
+    did(7)
+}
+
+fn site(list: &[(&str, &'static str)]) -> Files {
+    list.iter().map(|(path, text)| ((*path).to_owned(), Bytes::from_static(text.as_bytes()))).collect()
+}
+
+fn setup() -> (Arc<MemoryStore>, Publisher) {
+    let store = Arc::new(MemoryStore::default());
+    (store.clone(), Publisher::new(store, "/hosting/"))
+}
+
+#[tokio::test]
+async fn only_what_is_missing_is_uploaded_and_the_second_time_nothing() {
+    let (store, publisher) = setup();
+    let files = site(&[("a", "same"), ("b", "same"), ("c", "other")]);
+    let release = Release::from_files(&files).unwrap();
+    let first = publisher.publish(&owner(), &release, &files).await.unwrap();
+    let expected = PublishReport { release: release.id(), uploaded_blobs: 2, uploaded_bytes: 9, present_blobs: 0 };
+    assert_eq!(first, expected);
+    assert_eq!(store.take_requests(), Requests { get: 0, head: 3, put: 3 });
+
+    let second = publisher.publish(&owner(), &release, &files).await.unwrap();
+    assert_eq!(second, PublishReport { uploaded_blobs: 0, uploaded_bytes: 0, present_blobs: 2, ..expected });
+    assert_eq!(store.take_requests(), Requests { get: 0, head: 1, put: 0 });
+
+    let changed = site(&[("a", "same"), ("c", "changed")]);
+    let next = Release::from_files(&changed).unwrap();
+    let third = publisher.publish(&owner(), &next, &changed).await.unwrap();
+    assert_eq!((third.uploaded_blobs, third.present_blobs), (1, 1));
+    assert_eq!(store.take_requests(), Requests { get: 0, head: 3, put: 2 });
+
+    let hash = BlobDigest::of(owner().as_str().as_bytes());
+    assert_eq!(
+        store.keys(),
+        [
+            format!("hosting/{hash}/blobs/{}", BlobDigest::of(b"changed")),
+            format!("hosting/{hash}/blobs/{}", BlobDigest::of(b"same")),
+            format!("hosting/{hash}/blobs/{}", BlobDigest::of(b"other")),
+            format!("hosting/{hash}/releases/{}.json", release.id().hex()),
+            format!("hosting/{hash}/releases/{}.json", next.id().hex()),
+        ]
+        .into_iter()
+        .collect::<std::collections::BTreeSet<_>>()
+        .into_iter()
+        .collect::<Vec<_>>()
+    );
+    assert!(!publisher.release_exists(&did(8), release.id()).await.unwrap(), "owners share nothing");
+}
+
+#[tokio::test]
+async fn files_that_make_another_release_upload_nothing() {
+    let (store, publisher) = setup();
+    let signed = Release::from_files(&site(&[("a", "1"), ("b", "2")])).unwrap();
+    let edited = site(&[("a", "1"), ("b", "changed")]);
+    let found = Release::from_files(&edited).unwrap().id();
+    let error = publisher.publish_files(&owner(), signed.id(), &edited).await.unwrap_err();
+    assert!(
+        matches!(error, PublishError::DigestMismatch { expected, found: other } if expected == signed.id() && other == found)
+    );
+    let error = publisher.publish(&owner(), &signed, &edited).await.unwrap_err();
+    assert!(matches!(&error, PublishError::FileChanged { path, .. } if path == "b"), "{error}");
+    let error = publisher.publish(&owner(), &signed, &site(&[("a", "1")])).await.unwrap_err();
+    assert!(matches!(&error, PublishError::FileMissing { path } if path == "b"), "{error}");
+    assert_eq!(store.take_requests().put, 0);
+    assert_eq!(store.keys(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_cut_publication_is_not_a_release_and_is_finished_later() {
+    let (store, publisher) = setup();
+    let files = site(&[("a", "1"), ("b", "2")]);
+    let release = Release::from_files(&files).unwrap();
+    store.set_silent(true);
+    let error = publisher.publish(&owner(), &release, &files).await.unwrap_err();
+    assert!(matches!(error, PublishError::Store(StoreError::Unavailable { .. })), "{error}");
+    assert!(publisher.release_exists(&owner(), release.id()).await.is_err(), "silence is not absence");
+    store.set_silent(false);
+    store.corrupt(&publisher.blob_key(&owner(), BlobDigest::of(b"1")), Bytes::new());
+    let report = publisher.publish(&owner(), &release, &files).await.unwrap();
+    assert_eq!(report.uploaded_blobs, 2, "a blob cut short is written again");
+    assert!(publisher.release_exists(&owner(), release.id()).await.unwrap());
+}
+
+#[tokio::test]
+async fn what_does_not_hash_to_its_name_is_never_given_out() {
+    let (store, publisher) = setup();
+    let files = site(&[("a", "page")]);
+    let release = Release::from_files(&files).unwrap();
+    publisher.publish(&owner(), &release, &files).await.unwrap();
+    let file = &release.files()["a"];
+    assert_eq!(publisher.load_blob(&owner(), file).await.unwrap(), Some(Bytes::from("page")));
+    store.corrupt(&publisher.blob_key(&owner(), file.sha256), Bytes::from("evil"));
+    let error = publisher.load_blob(&owner(), file).await.unwrap_err();
+    assert!(matches!(&error, StoreError::Corrupt { found, .. } if *found == BlobDigest::of(b"evil").to_string()));
+
+    let other = Release::from_files(&site(&[("a", "evil")])).unwrap();
+    for bytes in [Bytes::copy_from_slice(other.to_json()), Bytes::from("{}"), Bytes::from("x")] {
+        store.corrupt(&publisher.release_key(&owner(), release.id()), bytes);
+        let error = publisher.load_release(&owner(), release.id()).await.unwrap_err();
+        assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_prefix_has_one_installation() {
+    let (store, publisher) = setup();
+    publisher.claim_prefix("one").await.unwrap();
+    publisher.claim_prefix("one").await.unwrap();
+    assert_eq!(store.keys(), ["hosting/installation"]);
+    let error = publisher.claim_prefix("two").await.unwrap_err();
+    assert!(
+        matches!(&error, PublishError::ForeignPrefix { prefix, found } if prefix == "hosting" && found == "one"),
+        "{error}"
+    );
+    Publisher::new(store.clone(), "other").claim_prefix("two").await.unwrap();
+    store.corrupt("hosting/installation", Bytes::from("junk"));
+    assert!(matches!(publisher.claim_prefix("one").await, Err(PublishError::ForeignPrefix { .. })));
+}
+
+#[tokio::test]
+async fn a_folder_publishes_as_its_files_do() {
+    let (_, publisher) = setup();
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("d")).unwrap();
+    fs::write(folder.path().join("d/x.css"), "body{}").unwrap();
+    let release = Release::from_dir(folder.path()).unwrap();
+    publisher.publish(&owner(), &release, &Folder(folder.path().to_owned())).await.unwrap();
+    let file = &release.files()["d/x.css"];
+    assert_eq!(publisher.load_blob(&owner(), file).await.unwrap(), Some(Bytes::from("body{}")));
+}
