@@ -166,8 +166,7 @@ fn the_operator_is_started_with_what_the_values_say() {
             "--two=2",
         ])
     );
-    let variables = container["env"].as_array().unwrap();
-    assert!(variables.contains(&json!({"name": "RUST_LOG", "value": "debug"})), "{variables:?}");
+    assert_eq!(container["env"], json!([{"name": "RUST_LOG", "value": "debug"}]));
 
     let rendered = render(&[]);
     let arguments = &of_kind(&rendered, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0]["args"];
@@ -252,9 +251,10 @@ async fn the_api_server_lets_the_operator_do_its_work_and_no_more() {
         ("patch", ours, "hostingdeployments", &*tenant, "x"),
         ("update", ours, "hostingdeployments/status", &tenant, "x"),
         ("watch", ours, "capabilityrevocations", "", ""),
-        ("update", ours, "capabilityrevocations/status", &tenant, "x"),
+        ("patch", ours, "capabilityrevocations/status", &tenant, "x"),
         ("watch", ours, "hostingproviders", &own, ""),
-        ("update", ours, "hostingdevices/status", &own, "x"),
+        ("patch", ours, "hostingproviders/status", &own, "x"),
+        ("patch", ours, "hostingdevices/status", &own, "x"),
         ("create", "apps", "controllerrevisions", &tenant, ""),
         ("get", "", "configmaps", &tenant, "x"),
         ("watch", "", "namespaces", "", ""),
@@ -265,6 +265,7 @@ async fn the_api_server_lets_the_operator_do_its_work_and_no_more() {
         ("get", "", "secrets", &own, "dms-operator-s3"),
         ("create", "", "configmaps", &own, ""),
         ("list", "", "configmaps", &own, ""),
+        ("patch", "", "configmaps", &own, "x"),
         ("delete", "", "configmaps", &own, "x"),
         ("update", "coordination.k8s.io", "leases", &own, "x"),
     ] {
@@ -272,6 +273,7 @@ async fn the_api_server_lets_the_operator_do_its_work_and_no_more() {
     }
     for (verb, group, resource, namespace, name) in [
         ("delete", ours, "hostingdeployments", &*tenant, "x"),
+        ("update", ours, "hostingdeployments", &tenant, "x"),
         ("create", ours, "hostingdeployments", &tenant, ""),
         ("get", ours, "hostingproviders", &tenant, "x"),
         ("update", ours, "hostingproviders", &own, "x"),

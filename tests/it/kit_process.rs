@@ -152,6 +152,7 @@ fn parent() {
         if let Ok(child) = process.log().unwrap().trim().parse::<u32>() {
             break child;
         }
+        assert!(process.is_running());
         std::thread::yield_now();
     };
     println!("pids {} {child}", process.pid());
