@@ -172,13 +172,17 @@ impl Members {
     /// A member that holds bytes in canonical base64.
     pub(super) fn bytes(&mut self, name: &str) -> Result<Vec<u8>, Refusal> {
         let text = self.text(name)?;
-        STANDARD.decode(text).map_err(|error| self.wrong(name, &format!("is not canonical base64: {}", error.to_string().trim_end_matches('.'))))
+        STANDARD.decode(text).map_err(|error| {
+            self.wrong(name, &format!("is not canonical base64: {}", error.to_string().trim_end_matches('.')))
+        })
     }
 
     /// A member that holds bytes and is left out when there are none.
     pub(super) fn optional_bytes(&mut self, name: &str) -> Result<Vec<u8>, Refusal> {
         let Some(text) = self.optional_text(name)? else { return Ok(Vec::new()) };
-        STANDARD.decode(text).map_err(|error| self.wrong(name, &format!("is not canonical base64: {}", error.to_string().trim_end_matches('.'))))
+        STANDARD.decode(text).map_err(|error| {
+            self.wrong(name, &format!("is not canonical base64: {}", error.to_string().trim_end_matches('.')))
+        })
     }
 
     /// A member that holds a list.

@@ -151,3 +151,6 @@ fn check_use(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

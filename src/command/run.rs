@@ -1,9 +1,308 @@
-//! (work in progress)
+//! `dms-operator run`: the operator.
+
+use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+
+use futures::StreamExt as _;
+use k8s_openapi::api::{coordination::v1::Lease, core::v1::Secret};
+use kube::{
+    Api, Client,
+    api::ListParams,
+    runtime::events::{Recorder, Reporter},
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
 use super::CommandError;
-use std::process::ExitCode;
-/// Arguments.
+use crate::{
+    api::{CapabilityRevocation, HostingDeployment, HostingDevice, HostingProvider, names::REPORTER},
+    controller::{
+        self,
+        clock::{self, Clock},
+        context::{Parts, Settings},
+        identity::{self, Identity},
+        lease::{Campaign, LeaseConfig},
+        revocation::RevocationBook,
+    },
+    device::libp2p::{DmsClient, Link, LinkConfig},
+    gateway::{
+        site::{self, SiteService},
+        site_table::SiteTable,
+    },
+    metrics::Metrics,
+    plan::span::parse_span,
+    server::{Readiness, Server},
+    store::archive::{ArchiveFetcher, ArchivePolicy},
+    telemetry::{self, LogFormat},
+};
+
+/// Shortest life of a request for a deployment: DMS refuses less than 59 s (protocol notes §5.3).
+const SHORTEST_WINDOW: Duration = Duration::from_mins(1);
+const CRD_PAUSE: Duration = Duration::from_secs(2);
+
+/// Arguments of the operator.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
-pub async fn run(_args: Args) -> Result<ExitCode, CommandError> {
-    Err(CommandError::new("not built yet"))
+pub struct Args {
+    /// The HostingProvider to serve, as NAMESPACE/NAME. Its namespace is the operator's own.
+    #[arg(long, env = "DMS_OPERATOR_PROVIDER", value_parser = parse_provider, default_value = "dms-operator/default")]
+    provider: (String, String),
+    /// Address of /livez, /readyz and /metrics.
+    #[arg(long, default_value = "0.0.0.0:8080")]
+    http_bind: SocketAddr,
+    /// Address at which site servers ask what to serve.
+    #[arg(long, default_value = "0.0.0.0:8081")]
+    site_bind: SocketAddr,
+    /// Where site servers on devices reach --site-bind, for example https://sites.example.org. Absent: the address
+    /// that --site-bind was given by the system, which only works on one machine.
+    #[arg(long)]
+    site_url: Option<String>,
+    /// Image of the site server, as NAME@sha256:…. Absent: this executable's own digest, which only the embedded
+    /// device of the same build runs.
+    #[arg(long)]
+    site_image: Option<String>,
+    /// How long a request for a new deployment lives; at least 60s.
+    #[arg(long, default_value = "5m", value_parser = parse_span)]
+    device_window: Duration,
+    /// How long the lease is held without a sign of life.
+    #[arg(long, default_value = "30s", value_parser = parse_span)]
+    lease_duration: Duration,
+    /// How often everything is looked at again.
+    #[arg(long, default_value = "60s", value_parser = parse_span)]
+    resync: Duration,
+    /// How many objects of a kind are worked on at once.
+    #[arg(long, default_value_t = 16)]
+    concurrency: u16,
+    /// Fetch archives from private addresses too: for clusters without a way out, and for tests.
+    #[arg(long)]
+    allow_private_archives: bool,
+    /// Form of log lines.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+fn parse_provider(text: &str) -> Result<(String, String), String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+            Ok((namespace.to_owned(), name.to_owned()))
+        }
+        _ => Err("write it as NAMESPACE/NAME".to_owned()),
+    }
+}
+
+/// Runs until told to stop, or until the lease is lost.
+///
+/// # Errors
+/// [`CommandError`] when it cannot start, and when the lease is lost: then the process must end at once.
+pub async fn run(args: Args) -> Result<ExitCode, CommandError> {
+    telemetry::install(args.log_format);
+    if args.device_window < SHORTEST_WINDOW {
+        return Err(CommandError::new("--device-window is shorter than 60s, which DMS devices refuse"));
+    }
+    let stop = stop_on_signal()?;
+    let metrics = Arc::new(Metrics::new());
+    let readiness = Readiness::new(["crds", "leader or standby"]);
+    let server = Server::start(args.http_bind, Arc::clone(&metrics), readiness.clone())
+        .map_err(|error| CommandError::because(format!("{} could not be bound for /metrics", args.http_bind), error))?;
+    tracing::info!(address = %server.address(), "serving /livez, /readyz and /metrics");
+
+    let client = Client::try_default().await.map_err(|error| {
+        CommandError::because("no Kubernetes API server is configured. Set KUBECONFIG, or run in a cluster", error)
+    })?;
+    let result = tokio::select! {
+        result = lead(&args, &client, metrics, &readiness, &stop) => result,
+        () = stop.cancelled() => Ok(ExitCode::SUCCESS),
+    };
+    server.stop();
+    result
+}
+
+fn stop_on_signal() -> Result<CancellationToken, CommandError> {
+    let stop = CancellationToken::new();
+    let mut terminate =
+        signal(SignalKind::terminate()).map_err(|error| CommandError::because("signals cannot be received", error))?;
+    let token = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        token.cancel();
+    });
+    Ok(stop)
+}
+
+/// Waits for the kinds and for the lease, then works until the end of either.
+async fn lead(
+    args: &Args,
+    client: &Client,
+    metrics: Arc<Metrics>,
+    readiness: &Readiness,
+    stop: &CancellationToken,
+) -> Result<ExitCode, CommandError> {
+    wait_for_kinds(client).await;
+    readiness.open("crds");
+    let (namespace, _) = &args.provider;
+    let identity = std::env::var("HOSTNAME").unwrap_or_else(|_| "dms-operator".to_owned());
+    let mut lease = LeaseConfig::new(namespace, "dms-operator", identity);
+    lease.duration = args.lease_duration;
+    lease.renew = args.lease_duration / 3;
+    let api: Api<Lease> = Api::namespaced(client.clone(), namespace);
+    let campaign = Campaign::start(Arc::new(api), lease)
+        .map_err(|error| CommandError::because("--lease-duration cannot be used", error))?;
+    readiness.open("leader or standby");
+    let mut claim = campaign.claim();
+    if !claim.acquired().await {
+        return Err(CommandError::new("the campaign for the lease ended"));
+    }
+    tracing::info!(namespace, "the lease is held: working");
+    let work = work(args, client, metrics, stop.clone());
+    let outcome = tokio::select! {
+        result = work => result.map(|()| ExitCode::SUCCESS),
+        () = claim.lost() => {
+            Err(CommandError::new("the lease was lost, so this process ends at once; another replica goes on"))
+        }
+    };
+    if outcome.is_ok() {
+        campaign.end().await;
+    }
+    outcome
+}
+
+/// The custom resource definitions may come after the operator: it waits, and says so.
+async fn wait_for_kinds(client: &Client) {
+    let one = ListParams::default().limit(1);
+    let mut told = false;
+    loop {
+        let missing = [
+            Api::<HostingDeployment>::all(client.clone()).list_metadata(&one).await.err(),
+            Api::<HostingProvider>::all(client.clone()).list_metadata(&one).await.err().filter(not_found),
+            Api::<HostingDevice>::all(client.clone()).list_metadata(&one).await.err().filter(not_found),
+            Api::<CapabilityRevocation>::all(client.clone()).list_metadata(&one).await.err(),
+        ];
+        let Some(error) = missing.into_iter().flatten().next() else { return };
+        if !told {
+            tracing::warn!(%error, "waiting for the custom resource definitions and the right to read them");
+            told = true;
+        }
+        tokio::time::sleep(CRD_PAUSE).await;
+    }
+}
+
+fn not_found(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404)
+}
+
+async fn work(
+    args: &Args,
+    client: &Client,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) -> Result<(), CommandError> {
+    let (namespace, provider) = args.provider.clone();
+    let identity = identity(client, &namespace, &provider).await?;
+    let did = identity.key.did().clone();
+    tracing::info!(%did, installation = identity.installation.id(), "speaking for the provider");
+
+    let link = LinkConfig { key: identity.key.clone(), listen: Vec::new(), inboxes: vec![inbox()] };
+    let (link, arrived) = Link::start(link)
+        .await
+        .map_err(|error| CommandError::because("the libp2p host could not be started", error))?;
+    let device_client = Arc::new(DmsClient::new(link.clone(), arrived, identity.key.clone()));
+
+    let revocations = RevocationBook::default();
+    revocations.load(client, &namespace).await.map_err(|error| {
+        CommandError::because(format!("the revocations kept in namespace {namespace} could not be read"), error)
+    })?;
+    let clock = Clock::default();
+    let sites = SiteTable::new();
+    let listener = tokio::net::TcpListener::bind(args.site_bind)
+        .await
+        .map_err(|error| CommandError::because(format!("{} could not be bound for sites", args.site_bind), error))?;
+    let bound = listener
+        .local_addr()
+        .map_err(|error| CommandError::because("the address for sites could not be read", error))?;
+    let settings = Settings {
+        site_url: args.site_url.clone().unwrap_or_else(|| format!("http://{bound}")),
+        site_image: match &args.site_image {
+            Some(image) => image.clone(),
+            None => super::device::own_image().await?,
+        },
+        window: args.device_window,
+        resync: args.resync,
+        concurrency: args.concurrency,
+        namespace: namespace.clone(),
+        provider,
+    };
+    let drivers = controller::watch(client, &namespace, &stop);
+    let endpoint = serve_sites(listener, &sites, &revocations);
+    let reports = sites.reports().map(|site| (site.namespace().to_owned(), site.name().to_owned()));
+    let recorder = Recorder::new(
+        client.clone(),
+        Reporter { controller: REPORTER.to_owned(), instance: std::env::var("HOSTNAME").ok() },
+    );
+    let policy = ArchivePolicy { allow_private_addresses: args.allow_private_archives, ..ArchivePolicy::default() };
+    let parts = Parts {
+        client: client.clone(),
+        settings,
+        identity,
+        clock,
+        recorder,
+        device_client,
+        archives: ArchiveFetcher::new(policy),
+        sites,
+        revocations,
+        metrics,
+        deployments: drivers.deployments(),
+        devices: drivers.devices(),
+        namespaces: drivers.namespaces(),
+    };
+    drivers.run(parts, reports, stop).await;
+    endpoint.abort();
+    link.stop().await;
+    Ok(())
+}
+
+/// A fixed inbox for this process: every change of it would be told to all peers.
+fn inbox() -> String {
+    format!("user-{}", clock::wall().0)
+}
+
+/// The provider's identity. The HostingProvider names its Secret, so that object is awaited first.
+async fn identity(client: &Client, namespace: &str, provider: &str) -> Result<Identity, CommandError> {
+    let api: Api<HostingProvider> = Api::namespaced(client.clone(), namespace);
+    let mut told = false;
+    let object = loop {
+        match api.get_opt(provider).await {
+            Ok(Some(object)) => break object,
+            Ok(None) if told => {}
+            Ok(None) => {
+                tracing::warn!(namespace, provider, "waiting for the HostingProvider to be created");
+                told = true;
+            }
+            Err(error) => tracing::warn!(namespace, provider, %error, "the HostingProvider could not be read"),
+        }
+        tokio::time::sleep(CRD_PAUSE).await;
+    };
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    identity::load_or_create(&secrets, &object.spec.identity.key_secret_ref.name)
+        .await
+        .map_err(|error| CommandError::because("the provider has no identity", error))
+}
+
+fn serve_sites(
+    listener: tokio::net::TcpListener,
+    table: &SiteTable,
+    revocations: &RevocationBook,
+) -> tokio::task::JoinHandle<()> {
+    let revocations = revocations.clone();
+    let service = SiteService {
+        table: table.clone(),
+        clock: Arc::new(clock::wall),
+        revoked: Arc::new(move |key| revocations.revoked(key)),
+        patience: site::PATIENCE,
+    };
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, site::router(service)).await {
+            tracing::error!(%error, "the endpoint for sites ended");
+        }
+    })
 }

@@ -15,13 +15,13 @@ use kube::{
 
 use super::{Guarded, clock::Clock, identity::Identity, revisions::Revision, revocation::RevocationBook};
 use crate::{
-    api::{HostingDevice, HostingDeploymentStatus, HostingProviderSpec, Reason},
+    api::{HostingDeploymentStatus, HostingDevice, HostingProviderSpec, Reason},
     capability::{Did, Nanos, Token},
     device::{DeviceClient, DeviceTarget},
-    gateway::site::SiteTable,
+    gateway::site_table::SiteTable,
     metrics::Metrics,
     plan::{place::Candidate, validate::Terms},
-    store::{archive::ArchivePolicy, publish::Publisher},
+    store::{archive::ArchiveFetcher, publish::Publisher},
     usage::Meter,
 };
 
@@ -42,8 +42,6 @@ pub struct Settings {
     pub resync: Duration,
     /// How many objects of a kind are worked on at once.
     pub concurrency: u16,
-    /// Limits for archives.
-    pub archive: ArchivePolicy,
 }
 
 /// The served HostingProvider, ready for use.
@@ -55,6 +53,8 @@ pub struct Served {
     pub terms: Terms,
     /// Its store.
     pub publisher: Publisher,
+    /// Tells whether the store's credentials changed.
+    pub credentials: [u8; 32],
 }
 
 /// Whether the provider can be used, and if not, why.
@@ -104,6 +104,8 @@ pub struct Context {
     pub recorder: Recorder,
     /// The way to devices.
     pub device_client: Arc<dyn DeviceClient>,
+    /// The way to archives.
+    pub archives: ArchiveFetcher,
     /// What sites are to serve.
     pub sites: SiteTable,
     /// Revocations in force.
@@ -135,6 +137,8 @@ pub struct Parts {
     pub recorder: Recorder,
     /// See [`Context::device_client`].
     pub device_client: Arc<dyn DeviceClient>,
+    /// See [`Context::archives`].
+    pub archives: ArchiveFetcher,
     /// See [`Context::sites`].
     pub sites: SiteTable,
     /// See [`Context::revocations`].
@@ -160,6 +164,7 @@ impl Context {
             clock,
             recorder,
             device_client,
+            archives,
             sites,
             revocations,
             metrics,
@@ -175,6 +180,7 @@ impl Context {
             clock,
             recorder,
             device_client,
+            archives,
             sites,
             revocations,
             metrics,
@@ -194,7 +200,6 @@ impl Context {
     }
 
     /// The provider, when it can be used.
-    #[must_use]
     pub fn serving(&self) -> Serving {
         self.serving.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -104,7 +104,9 @@ async fn look(context: &Context, target: &DeviceTarget, known: Option<String>) -
     }
     let marks = sentinel_marks(context);
     let found = dms::deployment_list_all(client, target, &marks).await?;
-    if let Some(entry) = found.into_iter().find(|entry| marks.iter().all(|(key, value)| entry.metadata.get(key) == Some(value))) {
+    if let Some(entry) =
+        found.into_iter().find(|entry| marks.iter().all(|(key, value)| entry.metadata.get(key) == Some(value)))
+    {
         return Ok(entry.id);
     }
     plant(context, target, marks).await

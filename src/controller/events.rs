@@ -15,11 +15,8 @@ const NOTE_LIMIT: usize = 1000;
 pub async fn changes(recorder: &Recorder, about: &ObjectReference, before: &[Condition], after: &[Condition]) {
     let changed = conditions::changed(before, after);
     // The summary repeats the reason of a part; one Event for both is enough.
-    let of_parts: Vec<&str> = changed
-        .iter()
-        .filter(|condition| !is_summary(condition))
-        .map(|condition| condition.reason.as_str())
-        .collect();
+    let of_parts: Vec<&str> =
+        changed.iter().filter(|condition| !is_summary(condition)).map(|condition| condition.reason.as_str()).collect();
     for condition in &changed {
         let quiet = condition.reason == Reason::Progressing.as_str()
             || condition.reason == Reason::Creating.as_str()

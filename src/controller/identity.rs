@@ -11,10 +11,7 @@ use kube::{
 };
 use zeroize::Zeroizing;
 
-use crate::{
-    capability::Key,
-    plan::tag::Installation,
-};
+use crate::{capability::Key, plan::tag::Installation};
 
 /// Member with the seed of the provider's key, 64 hex digits.
 pub const SEED: &str = "identity-seed";

@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! The controller: one driver a kind, and what they share.
 //!
 //! ```text
@@ -22,7 +21,11 @@ mod revisions;
 pub mod revocation;
 mod tombstone;
 
-use std::{fmt::Debug, sync::Arc, time::{Duration, Instant}};
+use std::{
+    fmt::Debug,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::Namespace;
@@ -39,8 +42,8 @@ use kube::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use self::error::Error;
 use self::context::{Context, Parts};
+pub use self::error::Error;
 use crate::{
     api::{CapabilityRevocation, HostingDevice, HostingProvider},
     plan::backoff,
@@ -116,31 +119,42 @@ impl Drivers {
                 move |_| every()
             })
             .watches(Api::<PartialObjectMeta<CapabilityRevocation>>::all(client), meta, move |_| every())
-            .reconcile_on(reports.map(|(namespace, name)| {
-                ObjectRef::new_with(&name, deployment::resource()).within(&namespace)
-            }))
+            .reconcile_on(
+                reports.map(|(namespace, name)| ObjectRef::new_with(&name, deployment::resource()).within(&namespace)),
+            )
             .with_config(config.clone())
             .graceful_shutdown_on(stopped(&stop))
             .run(
-                |object, context| measured("HostingDeployment", object, context, deployment::reconcile),
-                |object: Arc<DynamicObject>, error, context: Arc<Context>| {
-                    again(&object.uid().unwrap_or_default(), error, &context)
+                |object, context| {
+                    let pass = Box::pin(deployment::reconcile(Arc::clone(&object), Arc::clone(&context)));
+                    measured("HostingDeployment", &object, context, pass)
                 },
+                again::<DynamicObject>,
                 Arc::clone(&context),
             );
         let devices = devices.with_config(config.clone()).graceful_shutdown_on(stopped(&stop)).run(
-            |object, context| measured("HostingDevice", object, context, |object, context| guarded(object, context, device::reconcile)),
-            |object, error, context: Arc<Context>| again(&object.uid().unwrap_or_default(), error, &context),
+            |object, context| {
+                let pass = guarded(&object, &context, |object, context| Box::pin(device::reconcile(object, context)));
+                measured("HostingDevice", &object, context, pass)
+            },
+            again::<Guarded<HostingDevice>>,
             Arc::clone(&context),
         );
         let providers = providers.with_config(config.clone()).graceful_shutdown_on(stopped(&stop)).run(
-            |object, context| measured("HostingProvider", object, context, |object, context| guarded(object, context, provider::reconcile)),
-            |object, error, context: Arc<Context>| again(&object.uid().unwrap_or_default(), error, &context),
+            |object, context| {
+                let pass = guarded(&object, &context, |object, context| Box::pin(provider::reconcile(object, context)));
+                measured("HostingProvider", &object, context, pass)
+            },
+            again::<Guarded<HostingProvider>>,
             Arc::clone(&context),
         );
         let revocations = revocations.with_config(config).graceful_shutdown_on(stopped(&stop)).run(
-            |object, context| measured("CapabilityRevocation", object, context, |object, context| guarded(object, context, revocation::reconcile)),
-            |object, error, context: Arc<Context>| again(&object.uid().unwrap_or_default(), error, &context),
+            |object, context| {
+                let pass =
+                    guarded(&object, &context, |object, context| Box::pin(revocation::reconcile(object, context)));
+                measured("CapabilityRevocation", &object, context, pass)
+            },
+            again::<Guarded<CapabilityRevocation>>,
             Arc::clone(&context),
         );
         let sweep = tokio::spawn(tombstone::sweep(Arc::clone(&context)));
@@ -167,33 +181,38 @@ async fn drain<T, E: Debug>(results: impl Stream<Item = Result<T, E>>) {
         .await;
 }
 
-fn every_deployment(context: &Arc<Context>) -> impl Fn() -> Vec<ObjectRef<DynamicObject>> + Clone + Send + Sync + 'static {
+fn every_deployment(
+    context: &Arc<Context>,
+) -> impl Fn() -> Vec<ObjectRef<DynamicObject>> + Clone + Send + Sync + 'static {
     let store = context.deployments.clone();
-    move || store.state().iter().map(|object| ObjectRef::from_obj_with(object.as_ref(), deployment::resource())).collect()
+    move || {
+        store.state().iter().map(|object| ObjectRef::from_obj_with(object.as_ref(), deployment::resource())).collect()
+    }
 }
 
-async fn measured<K, F>(
-    kind: &'static str,
-    object: Arc<K>,
-    context: Arc<Context>,
-    pass: impl FnOnce(Arc<K>, Arc<Context>) -> F,
-) -> Result<Action, Error>
+/// A pass, boxed: the compiler cannot see through its type that it may move between threads.
+type Pass = futures::future::BoxFuture<'static, Result<Action, Error>>;
+
+fn measured<K>(kind: &'static str, object: &Arc<K>, context: Arc<Context>, pass: Pass) -> Pass
 where
     K: Resource + 'static,
-    F: Future<Output = Result<Action, Error>>,
 {
-    let started = Instant::now();
     let about = format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any());
-    let span = tracing::debug_span!("pass", kind, object = about);
-    let in_flight = context.metrics.pass_started(kind);
-    let result = tracing::Instrument::instrument(pass(object, Arc::clone(&context)), span).await;
-    drop(in_flight);
-    context.metrics.pass_ended(kind, started.elapsed(), result.as_ref().err().map(Error::category));
-    match &result {
-        Err(Error::Conflict(_) | Error::Holding(_)) | Ok(_) => {}
-        Err(error) => tracing::warn!(kind, object = about, error = chain(error), "a pass failed and is tried again"),
-    }
-    result
+    Box::pin(async move {
+        let started = Instant::now();
+        let span = tracing::debug_span!("pass", kind, object = about);
+        let in_flight = context.metrics.pass_started(kind);
+        let result = tracing::Instrument::instrument(pass, span).await;
+        drop(in_flight);
+        context.metrics.pass_ended(kind, started.elapsed(), result.as_ref().err().map(Error::category));
+        match &result {
+            Err(Error::Conflict(_) | Error::Holding(_)) | Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(kind, object = about, error = chain(error), "a pass failed and is tried again")
+            }
+        }
+        result
+    })
 }
 
 /// An error with its causes, for a log line.
@@ -209,38 +228,43 @@ fn chain(error: &Error) -> String {
 }
 
 /// Passes a readable object on; an unreadable one is told of once a generation.
-async fn guarded<K, F>(
-    object: Arc<Guarded<K>>,
-    context: Arc<Context>,
-    pass: impl FnOnce(Arc<K>, Arc<Context>) -> F,
-) -> Result<Action, Error>
+fn guarded<K>(object: &Guarded<K>, context: &Arc<Context>, pass: fn(Arc<K>, Arc<Context>) -> Pass) -> Pass
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
-    F: Future<Output = Result<Action, Error>>,
 {
-    match &object.0 {
-        Ok(readable) => pass(Arc::new(readable.clone()), context).await,
-        Err(invalid) => {
-            let uid = object.uid().unwrap_or_default();
-            let generation = object.meta().generation;
-            let told = context.remember(&uid, |memory| std::mem::replace(&mut memory.reported, generation) == generation);
-            if !told {
-                let note = format!("the object cannot be read, so nothing is changed for it: {}", invalid.error);
-                let about = object.object_ref(&());
-                let reason = crate::api::Reason::InvalidObject.as_str();
-                events::publish(&context.recorder, &about, true, reason, "Read", &note).await;
-            }
-            Ok(Action::await_change())
+    let context = Arc::clone(context);
+    let invalid = match &object.0 {
+        Ok(readable) => return pass(Arc::new(readable.clone()), context),
+        Err(invalid) => invalid.error.clone(),
+    };
+    let uid = object.uid().unwrap_or_default();
+    let generation = object.meta().generation;
+    let about = object.object_ref(&());
+    Box::pin(async move {
+        let told = context.remember(&uid, |memory| std::mem::replace(&mut memory.reported, generation) == generation);
+        if !told {
+            let note = format!("the object cannot be read, so nothing is changed for it: {invalid}");
+            let reason = crate::api::Reason::InvalidObject.as_str();
+            events::publish(&context.recorder, &about, true, reason, "Read", &note).await;
         }
-    }
+        Ok(Action::await_change())
+    })
 }
 
-fn again(uid: &str, error: &Error, context: &Context) -> Action {
+// The signature is the Controller's.
+#[allow(clippy::needless_pass_by_value)]
+fn again<K: Resource>(object: Arc<K>, error: &Error, context: Arc<Context>) -> Action {
     let jitter: u8 = rand::random();
+    let uid = object.uid().unwrap_or_default();
     Action::requeue(match error {
         Error::Conflict(_) => Duration::from_millis(100),
-        Error::Holding(_) | Error::Api { .. } | Error::Timeout { .. } | Error::Finalizer { .. } | Error::Random(_) | Error::Mint(_) => {
-            let failures = context.remember(uid, |memory| {
+        Error::Holding(_)
+        | Error::Api { .. }
+        | Error::Timeout { .. }
+        | Error::Finalizer { .. }
+        | Error::Random(_)
+        | Error::Mint(_) => {
+            let failures = context.remember(&uid, |memory| {
                 memory.failures = memory.failures.saturating_add(1);
                 memory.failures
             });
@@ -270,7 +294,3 @@ fn watch_namespaces(client: &Client, stop: &CancellationToken) -> Store<Namespac
     });
     reader
 }
-=======
-//! (work in progress)
-pub mod lease;
->>>>>>> runtime

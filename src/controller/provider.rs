@@ -9,6 +9,7 @@ use kube::{
     runtime::controller::Action,
 };
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 
 use super::{
     context::{Context, Served},
@@ -17,6 +18,7 @@ use super::{
 };
 use crate::{
     api::{HostingProvider, HostingProviderStatus, Reason, S3, names::FIELD_MANAGER},
+    gateway::site_table::Backing,
     plan::{
         backoff,
         conditions::{Outcome, conditions},
@@ -44,7 +46,9 @@ pub async fn reconcile(object: Arc<HostingProvider>, context: Arc<Context>) -> R
     let (outcome, requeue) = if served {
         let serving = serve(&object, &context).await;
         let outcome = match &serving {
-            Ok(_) => (Outcome::Ready(format!("deployments of {} are served", context.provider())), context.settings.resync),
+            Ok(_) => {
+                (Outcome::Ready(format!("deployments of {} are served", context.provider())), context.settings.resync)
+            }
             Err((reason, message)) if waits(*reason) => (Outcome::Reconciling(*reason, message.clone()), RETRY),
             Err((reason, message)) => (Outcome::Stalled(*reason, message.clone()), RETRY),
         };
@@ -71,16 +75,29 @@ async fn serve(object: &HostingProvider, context: &Context) -> Result<Arc<Served
     let terms = terms(&object.spec).map_err(|error| (Reason::InvalidObject, error.to_string()))?;
     let s3 = &object.spec.storage.s3;
     let config = credentials(s3, context).await?;
+    let credentials = fingerprint(&config);
     let publisher = match context.serving() {
         // The same store as before: its connections are kept.
-        Ok(served) if served.spec.storage == object.spec.storage && served.terms == terms => served.publisher.clone(),
-        _ => Publisher::new(Arc::new(S3Store::new(&config)), s3.prefix.as_deref().unwrap_or(PREFIX)),
+        Ok(served) if served.spec.storage == object.spec.storage && served.credentials == credentials => {
+            served.publisher.clone()
+        }
+        _ => Publisher::new(Arc::new(S3Store::new(&config)), &config.prefix),
     };
     publisher.claim_prefix(context.identity.installation.id()).await.map_err(|error| match error {
         PublishError::ForeignPrefix { .. } => (Reason::ForeignPrefix, error.to_string()),
         error => (Reason::StorageUnavailable, error.to_string()),
     })?;
-    Ok(Arc::new(Served { spec: object.spec.clone(), terms, publisher }))
+    context.sites.set_backing(Backing { provider: context.identity.key.clone(), publisher: publisher.clone() });
+    Ok(Arc::new(Served { spec: object.spec.clone(), terms, publisher, credentials }))
+}
+
+fn fingerprint(config: &S3Config) -> [u8; 32] {
+    Sha256::new()
+        .chain_update(&config.access_key_id)
+        .chain_update([0])
+        .chain_update(config.secret_access_key.as_bytes())
+        .finalize()
+        .into()
 }
 
 async fn credentials(s3: &S3, context: &Context) -> Result<S3Config, (Reason, String)> {
@@ -104,6 +121,7 @@ async fn credentials(s3: &S3, context: &Context) -> Result<S3Config, (Reason, St
         endpoint: s3.endpoint.clone(),
         region: s3.region.clone().unwrap_or_else(|| REGION.to_owned()),
         bucket: s3.bucket.clone(),
+        prefix: s3.prefix.clone().unwrap_or_else(|| PREFIX.to_owned()),
         path_style: s3.path_style.unwrap_or(true),
         access_key_id: member("access-key-id")?,
         secret_access_key: member("secret-access-key")?.into(),

@@ -99,10 +99,14 @@ pub async fn reconcile(object: Arc<CapabilityRevocation>, context: Arc<Context>)
     };
     if status != before {
         let api: Api<CapabilityRevocation> = Api::namespaced(context.client.clone(), &namespace);
-        let patch = json!({"apiVersion": "hosting.nunet.io/v1alpha1", "kind": "CapabilityRevocation", "status": status});
+        let patch =
+            json!({"apiVersion": "hosting.nunet.io/v1alpha1", "kind": "CapabilityRevocation", "status": status});
         api.patch_status(&object.name_any(), &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(patch))
             .await
-            .map_err(Error::api(format!("writing the status of CapabilityRevocation {namespace}/{}", object.name_any())))?;
+            .map_err(Error::api(format!(
+                "writing the status of CapabilityRevocation {namespace}/{}",
+                object.name_any()
+            )))?;
         events::changes(&context.recorder, &object.object_ref(&()), &before.conditions, &status.conditions).await;
     }
     Ok(Action::requeue(context.settings.resync * 10))

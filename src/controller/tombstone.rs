@@ -22,7 +22,7 @@ use crate::{
 
 const COMPONENT: &str = "tombstone";
 const LABEL_OBJECT: &str = "hosting.nunet.io/object";
-const SWEEP: Duration = Duration::from_secs(60);
+const SWEEP: Duration = Duration::from_mins(1);
 
 /// What is left of a deleted object.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ pub enum KitError {
         folder: PathBuf,
     },
     /// Neither an environment variable nor a home folder says where built commands are kept.
-    #[error("no cache folder is known: set DMS_OPERATOR_CACHE to a folder that may grow to 5 GB")]
+    #[error("no cache folder is known: set DMS_OPERATOR_CACHE to a folder with room for 1 GB")]
     NoCacheFolder,
     /// No free port.
     #[error("no free TCP port was found on 127.0.0.1")]
@@ -79,6 +79,12 @@ pub enum KitError {
         /// The refusal.
         source: kube::Error,
     },
+    /// The system gave no random bytes.
+    #[error("no random bytes could be had: {0}")]
+    Random(getrandom::Error),
+    /// A token or signature could not be made.
+    #[error("{0}")]
+    Token(String),
     /// The S3 service could not be set up.
     #[error("the S3 service could not be set up: {0}")]
     S3(String),

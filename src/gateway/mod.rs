@@ -1,1 +1,12 @@
-//! (work in progress)
+//! What is reached over HTTP.
+//!
+//! [`site`] answers the site servers on the devices, from the [`site_table`] that the controller fills; what both
+//! ends say to each other stands in [`site_protocol`].
+
+pub mod site;
+pub mod site_protocol;
+pub mod site_table;
+
+pub use site::{Clock, PATIENCE, Revocations, SiteService, router};
+pub use site_protocol::{SiteName, SiteNameError};
+pub use site_table::{Backing, SiteReport, SiteTable, SiteTarget};

@@ -12,9 +12,7 @@ use crate::{
         Permission,
         digest::{SpecDigest, spec_digest},
     },
-    capability::{
-        Capability, Did, Envelope, Expectation, Nanos, Reason, Refusal, RevocationKey, Verdict, judge,
-    },
+    capability::{Capability, Did, Envelope, Expectation, Nanos, Reason, Refusal, RevocationKey, Verdict, judge},
 };
 
 /// How far the signer's clock may run ahead of ours.
@@ -115,7 +113,8 @@ pub fn authorise(object: &Value, rules: &Rules<'_>) -> Standing {
         Ok(accepted) => Standing::Valid(accepted),
         Err(refusal) if refusal.reason == Reason::Expired => {
             // The same judgement, at the last moment of the envelope: was the expiry all that was wrong?
-            let before = envelope(object).ok().and_then(|bytes| Envelope::parse(&bytes).ok()).map(|parsed| parsed.expires);
+            let before =
+                envelope(object).ok().and_then(|bytes| Envelope::parse(&bytes).ok()).map(|parsed| parsed.expires);
             match before.map(|then| judged_at(object, rules, then)) {
                 Some(Ok(accepted)) => Standing::Expired { accepted, refusal },
                 Some(Err(earlier)) if earlier.reason != Reason::Expired => Standing::Refused(earlier),
@@ -138,8 +137,9 @@ fn judged_at(object: &Value, rules: &Rules<'_>, now: Nanos) -> Result<Accepted, 
     let expectation = Expectation { provider, anchors, owner: &owner, behaviour: &behaviour, revoked, now };
     let Verdict { signer, message, not_after, links } = judge(&envelope(object)?, &expectation)?;
 
-    let statement: Statement = serde_json::from_slice(&message)
-        .map_err(|error| malformed(format!("the signed statement cannot be read: {error}. Sign again with `kubectl hosting sign`")))?;
+    let statement: Statement = serde_json::from_slice(&message).map_err(|error| {
+        malformed(format!("the signed statement cannot be read: {error}. Sign again with `kubectl hosting sign`"))
+    })?;
     let actual = spec_digest(object).map_err(|error| malformed(error.to_string()))?;
     if statement.spec_digest() != actual {
         let parts = statement.spec_digest().differing_parts(&actual).join(", ");
@@ -161,7 +161,10 @@ fn timely(statement: &Statement, highest: Option<&Highest>, rollback: Permission
         return Err(Refusal::new(
             Reason::TimeInFuture,
             None,
-            format!("it was signed at {}, which is ahead of this cluster's clock. Check the signer's clock and sign again", statement.time),
+            format!(
+                "it was signed at {}, which is ahead of this cluster's clock. Check the signer's clock and sign again",
+                statement.time
+            ),
         ));
     }
     let Some(Highest { time, digest }) = highest else { return Ok(()) };
@@ -180,7 +183,9 @@ fn timely(statement: &Statement, highest: Option<&Highest>, rollback: Permission
         return Err(Refusal::new(
             Reason::SameTimeOtherDigest,
             None,
-            format!("another spec signed at the same time ({time}) was accepted already. Run `kubectl hosting sign` again"),
+            format!(
+                "another spec signed at the same time ({time}) was accepted already. Run `kubectl hosting sign` again"
+            ),
         ));
     }
     Ok(())

@@ -168,7 +168,8 @@ mod tests {
     #[test]
     fn only_new_values_and_reasons_count_as_changes() {
         let before = conditions(&[], &Outcome::Reconciling(Reason::Creating, "a".into()), &[], Some(1), THEN);
-        let same = conditions(&[], &Outcome::Reconciling(Reason::Creating, "other words".into()), &before, Some(1), THEN);
+        let same =
+            conditions(&[], &Outcome::Reconciling(Reason::Creating, "other words".into()), &before, Some(1), THEN);
         assert!(changed(&before, &same).is_empty());
         let other = conditions(&[], &Outcome::Reconciling(Reason::NoDevice, "a".into()), &before, Some(1), THEN);
         assert_eq!(changed(&before, &other).len(), 2);

@@ -6,10 +6,7 @@
 
 use std::time::Duration;
 
-use crate::{
-    api::Reason,
-    capability::Nanos,
-};
+use crate::{api::Reason, capability::Nanos};
 
 /// What the status of the object says about its deployment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -186,7 +183,13 @@ pub fn decide(wanted: bool, record: &Record, sight: &Sight, now: Nanos, skew: Du
                     ),
                     until: Some(dead),
                 }),
-                None if complete => if wanted { begin(attempt + 1) } else { only(Phase::Idle) },
+                None if complete => {
+                    if wanted {
+                        begin(attempt + 1)
+                    } else {
+                        only(Phase::Idle)
+                    }
+                }
                 None => only(outcome_unknown(&format!("attempt {attempt}"))),
             }
         }
@@ -255,9 +258,7 @@ fn surplus(recorded: &Own, own: &[Own]) -> Vec<Step> {
     }
     steps.extend(
         own.iter()
-            .filter(|found| {
-                found.progress == Progress::Running && found.digest == keep.digest && found.id != keep.id
-            })
+            .filter(|found| found.progress == Progress::Running && found.digest == keep.digest && found.id != keep.id)
             .map(|found| Step::Stop { id: found.id.clone() }),
     );
     steps

@@ -45,7 +45,8 @@ mod tests {
 
     #[test]
     fn other_texts_are_refused() {
-        for text in ["", "s", "5", "-5s", "+5s", "5.5h", "5d", "5 s", "99999999999999999999s", "18446744073709551615h"] {
+        for text in ["", "s", "5", "-5s", "+5s", "5.5h", "5d", "5 s", "99999999999999999999s", "18446744073709551615h"]
+        {
             assert_eq!(parse_span(text), Err(SpanError(text.to_owned())), "{text}");
         }
     }

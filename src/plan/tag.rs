@@ -10,7 +10,10 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::{api::names::metadata, capability::{Did, Key}};
+use crate::{
+    api::names::metadata,
+    capability::{Did, Key},
+};
 
 const TAG_DOMAIN: &[u8] = b"nunet-hosting:tag:v1\n";
 const SITE_DOMAIN: &[u8] = b"nunet-hosting:site-seed:v1\n";

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    api::{
-        Access, ContentSource, HostingDeploymentSpec, HostingProviderSpec, LabelSelector, OnExpiry, Permission,
-    },
+    api::{Access, ContentSource, HostingDeploymentSpec, HostingProviderSpec, LabelSelector, OnExpiry, Permission},
     plan::span::parse_span,
 };
 

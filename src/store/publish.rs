@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fmt, io, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -81,7 +81,9 @@ pub enum PublishError {
         found: ReleaseId,
     },
     /// A file is not what the manifest says.
-    #[error("the file {path:?} does not hold the bytes that the release names (SHA-256 {found}); it was changed meanwhile")]
+    #[error(
+        "the file {path:?} does not hold the bytes that the release names (SHA-256 {found}); it was changed meanwhile"
+    )]
     FileChanged {
         /// Path of the file.
         path: String,
@@ -211,7 +213,8 @@ impl Publisher {
         release: &Release,
         source: &dyn BlobSource,
     ) -> Result<PublishReport, PublishError> {
-        let mut report = PublishReport { release: release.id(), uploaded_blobs: 0, uploaded_bytes: 0, present_blobs: 0 };
+        let mut report =
+            PublishReport { release: release.id(), uploaded_blobs: 0, uploaded_bytes: 0, present_blobs: 0 };
         let blobs: BTreeMap<BlobDigest, &str> =
             release.files().iter().map(|(path, file)| (file.sha256, path.as_str())).collect();
         if self.release_exists(owner, release.id()).await? {
@@ -221,7 +224,11 @@ impl Publisher {
         for (path, file) in release.files() {
             read_verified(source, path, file.sha256).await?;
         }
-        let uploads = blobs.into_iter().map(|(digest, path)| self.upload(owner, digest, path, source));
+        // Boxed one by one: the compiler cannot tell that a mapped stream of them may move between threads.
+        let mut uploads = Vec::with_capacity(blobs.len());
+        for (digest, path) in blobs {
+            uploads.push(self.upload(owner, digest, path, source).boxed());
+        }
         let mut uploads = stream::iter(uploads).buffer_unordered(CONCURRENCY);
         while let Some(outcome) = uploads.try_next().await? {
             match outcome {

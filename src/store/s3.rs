@@ -220,5 +220,6 @@ fn causes(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-#[cfg(all(test, feature = "dev"))]
+#[cfg(test)]
+#[cfg(feature = "dev")]
 mod tests;

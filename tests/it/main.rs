@@ -5,11 +5,16 @@
 
 mod admission;
 mod api;
+mod chart;
 mod cluster;
 mod definitions;
+mod deploy;
+mod examples;
 mod fields;
+mod interop;
 mod kit;
 mod kit_process;
 mod kit_s3;
 mod layers;
 mod timed;
+mod world;

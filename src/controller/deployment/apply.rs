@@ -2,13 +2,7 @@
 
 use kube::{Api, ResourceExt as _, api::DynamicObject};
 
-use super::{
-    Subject,
-    content::Provided,
-    observe::Details,
-    resource,
-    status::Draft,
-};
+use super::{Subject, content::Provided, observe::Details, resource, status::Draft};
 use crate::{
     api::{Access, ConditionType, DeploymentRecord, Reason},
     capability::{Did, Minting, Nanos, Token},
@@ -18,7 +12,7 @@ use crate::{
         error::Error,
     },
     device::{CallError, DeviceTarget, PreparedCall, dms},
-    gateway::site::SiteTarget,
+    gateway::site_table::SiteTarget,
     plan::{
         build::{self, ATTEMPT_ENVIRONMENT, EnsembleSpec, SiteSpec},
         conditions::{Outcome, Value},
@@ -32,18 +26,14 @@ use crate::{
 /// How long the reply to a request for a new deployment is awaited; afterwards the list tells.
 const REPLY_WAIT: std::time::Duration = std::time::Duration::from_secs(15);
 /// The site's key may read for this long; what it may read is decided anew at each of its requests.
-const SITE_GRANT: std::time::Duration = std::time::Duration::from_secs(10 * 365 * 24 * 3600);
+const SITE_GRANT: std::time::Duration = std::time::Duration::from_hours(10 * 365 * 24);
 
 /// The device to look at: the recorded one, else, when something is to run, the one chosen for it.
-pub(super) fn device_for(
-    subject: &Subject,
-    context: &Context,
-    content: &Provided,
-) -> Result<String, (Reason, String)> {
+pub(super) fn device_for(subject: &Subject, context: &Context, files: &Provided) -> Result<String, (Reason, String)> {
     if let Some(record) = &subject.status.deployment {
         return Ok(record.device.clone());
     }
-    let Some(serving) = &content.serving else {
+    let Some(serving) = &files.serving else {
         return Err((Reason::Progressing, "nothing is to run yet".to_owned()));
     };
     let candidates = context.candidates();
@@ -301,17 +291,17 @@ fn ensemble(subject: &Subject, context: &Context, device: &Did, attempt: i64) ->
 }
 
 /// Tells the site endpoint what this object's site may serve.
-pub(super) fn direct_site(subject: &Subject, context: &Context, content: &Provided, details: &Details) {
+pub(super) fn direct_site(subject: &Subject, context: &Context, files: &Provided, details: &Details) {
     if let Some(marks) = &details.marks {
         context.remember(&subject.uid, |memory| memory.site = Some((marks.uid.clone(), marks.attempt)));
     }
     let recorded = subject.status.deployment.as_ref().map(|record| (subject.uid.clone(), record.attempt));
     let current = context.remember(&subject.uid, |memory| memory.site.clone()).or(recorded);
-    let (Some(serving), Some((uid, attempt))) = (&content.serving, current) else { return };
+    let (Some(serving), Some((uid, attempt))) = (&files.serving, current) else { return };
     let Ok(release) = ReleaseId::parse(&serving.wanted.release) else { return };
+    let Some(site) = subject.site() else { return };
     context.sites.set(
-        &subject.namespace,
-        &subject.name,
+        &site,
         SiteTarget {
             site: context.identity.installation.site_key(&uid, attempt).did().clone(),
             owner: subject.owner.clone(),

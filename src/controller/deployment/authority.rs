@@ -37,8 +37,6 @@ pub(super) struct Authority {
     pub candidates: Vec<Candidate>,
     /// Why the current spec is not accepted.
     pub refusal: Option<Refusal>,
-    /// Newest statement accepted so far.
-    pub highest: Option<Highest>,
     /// When a verdict changes by the passing of time alone.
     pub next_change: Option<Duration>,
 }
@@ -78,7 +76,8 @@ pub(super) async fn establish(
         highest = tombstone::highest(context, &subject.namespace, &subject.name).await?;
     }
 
-    let refusal = match authorise(&current, &rules(if known { None } else { highest.as_ref() })) {
+    let standing = authorise(&current, &rules(if known { None } else { highest.as_ref() }));
+    let refusal = match standing {
         Standing::Valid(accepted) => {
             context.metrics.token_verdict("Accepted");
             if !known {
@@ -88,10 +87,14 @@ pub(super) async fn establish(
                 )))?;
                 kept.insert(0, newest);
                 judged.insert(0, (subject.spec.clone(), Standing::Valid(accepted.clone())));
-                highest = highest_of(&judged);
                 context.remember(&subject.uid, |memory| memory.revisions = Some(kept.clone()));
             }
-            draft.state(ConditionType::TokenVerified, ConditionValue::True, Reason::Verified, verified_message(&accepted));
+            draft.state(
+                ConditionType::TokenVerified,
+                ConditionValue::True,
+                Reason::Verified,
+                verified_message(&accepted),
+            );
             None
         }
         Standing::Expired { refusal, .. } | Standing::Refused(refusal) => {
@@ -110,7 +113,7 @@ pub(super) async fn establish(
             not_after: stored_time(newest.accepted.not_after),
         });
     }
-    Ok(Authority { candidates, refusal, highest, next_change })
+    Ok(Authority { candidates, refusal, next_change })
 }
 
 fn verified_message(accepted: &Accepted) -> String {
@@ -186,4 +189,3 @@ fn candidates(
     }
     (found, next_change)
 }
-

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// How long what is left is kept when the provider cannot be asked.
-const RETAIN: Duration = Duration::from_secs(168 * 3600);
+const RETAIN: Duration = Duration::from_hours(168);
 
 /// One pass over an object that is being deleted. `Ok` lets the finalizer go.
 pub(super) async fn pass(subject: &Subject, context: &Context) -> Result<Action, Error> {
@@ -36,7 +36,13 @@ pub(super) async fn pass(subject: &Subject, context: &Context) -> Result<Action,
         return conclude(subject, context, true).await;
     }
     if context.clock.suspect() {
-        return hold(subject, context, Reason::ClockSuspect, "the clocks disagree; nothing is stopped until they agree").await;
+        return hold(
+            subject,
+            context,
+            Reason::ClockSuspect,
+            "the clocks disagree; nothing is stopped until they agree",
+        )
+        .await;
     }
     let Some(record) = &subject.status.deployment else { return conclude(subject, context, false).await };
     let (sight, details) = observe::observe(subject, context, &record.device).await;
@@ -83,7 +89,9 @@ async fn hold_with(
 async fn conclude(subject: &Subject, context: &Context, abandoned: bool) -> Result<Action, Error> {
     let tombstone = left_behind(subject, context, abandoned).await?;
     tombstone::write(context, &tombstone).await?;
-    context.sites.remove(&subject.namespace, &subject.name);
+    if let Some(site) = subject.site() {
+        context.sites.remove(&site);
+    }
     context.metrics.forget_deployment(&subject.namespace, &subject.name);
     let (reason, note) = if abandoned {
         let left = match &tombstone.record {
@@ -113,11 +121,9 @@ async fn left_behind(subject: &Subject, context: &Context, abandoned: bool) -> R
     let retain = context.serving().map_or(RETAIN, |served| served.terms.retain_after_delete);
     let record = match subject.record() {
         Record::Bound { id, .. } => subject.status.deployment.as_ref().map(|record| (record.device.clone(), id)),
-        Record::Open { attempt, .. } if abandoned => subject
-            .status
-            .deployment
-            .as_ref()
-            .map(|record| (record.device.clone(), format!("attempt-{attempt}"))),
+        Record::Open { attempt, .. } if abandoned => {
+            subject.status.deployment.as_ref().map(|record| (record.device.clone(), format!("attempt-{attempt}")))
+        }
         Record::Open { .. } | Record::None { .. } => None,
     };
     Ok(Tombstone {

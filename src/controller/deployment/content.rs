@@ -3,17 +3,20 @@
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 
-use super::{Subject, authority::{Authority, Candidate}, status::Draft};
+use super::{
+    Subject,
+    authority::{Authority, Candidate},
+    status::Draft,
+};
 use crate::{
     api::{Access, ConditionType, ContentSource, Permission, Reason},
     controller::context::{Context, Served},
     plan::conditions::Value,
     store::{
-        StoreError,
+        BlobDigest, Files, StoreError,
         archive::{self, ArchiveError},
         publish::PublishError,
         release::{Release, ReleaseId},
-        Files,
     },
 };
 
@@ -109,7 +112,7 @@ async fn present(
         return Ok(());
     }
     let id = ReleaseId::parse(release).map_err(|error| Fault::stall(Reason::InvalidObject, error.to_string()))?;
-    let found = served.publisher.release_exists(&subject.owner, id).await.map_err(storage_fault)?;
+    let found = served.publisher.release_exists(&subject.owner, id).await.map_err(|error| storage_fault(&error))?;
     if !found {
         if !newest {
             return Err(Fault::wait(Reason::ReleaseNotFound, format!("release {release} is not in the store")));
@@ -137,9 +140,13 @@ async fn fetch_and_publish(
                 ),
             ));
         }
-        Some(ContentSource { config_map: Some(reference), .. }) => config_map(subject, context, &reference.name).await?,
+        Some(ContentSource { config_map: Some(reference), .. }) => {
+            config_map(subject, context, &reference.name).await?
+        }
         Some(ContentSource { archive: Some(source), .. }) => {
-            archive::fetch(&source.url, &source.sha256, &context.settings.archive).await.map_err(archive_fault)?
+            let sha256 = BlobDigest::parse(&source.sha256)
+                .map_err(|error| Fault::stall(Reason::InvalidObject, format!("spec.content.from.archive: {error}")))?;
+            context.archives.fetch(&source.url, sha256).await.map_err(|error| archive_fault(&error))?
         }
         Some(ContentSource { config_map: None, archive: None }) => {
             return Err(Fault::stall(Reason::InvalidObject, "spec.content.from names neither configMap nor archive"));
@@ -177,11 +184,13 @@ fn within_quota(release: &Release, served: &Served) -> Result<(), Fault> {
 async fn config_map(subject: &Subject, context: &Context, name: &str) -> Result<Files, Fault> {
     let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), &subject.namespace);
     match api.get_opt(name).await {
-        Ok(Some(found)) => archive::from_config_map(found.data.unwrap_or_default(), found.binary_data.unwrap_or_default())
-            .map_err(|error| Fault::stall(Reason::InvalidObject, format!("ConfigMap {name}: {error}"))),
+        Ok(Some(found)) => Ok(archive::from_config_map(found.data.as_ref(), found.binary_data.as_ref())),
         Ok(None) => Err(Fault::wait(
             Reason::ConfigMapNotFound,
-            format!("ConfigMap {}/{name}, named by spec.content.from, does not exist; it is awaited", subject.namespace),
+            format!(
+                "ConfigMap {}/{name}, named by spec.content.from, does not exist; it is awaited",
+                subject.namespace
+            ),
         )),
         Err(error) => Err(Fault::wait(
             Reason::ConfigMapNotFound,
@@ -190,14 +199,14 @@ async fn config_map(subject: &Subject, context: &Context, name: &str) -> Result<
     }
 }
 
-fn storage_fault(error: StoreError) -> Fault {
+fn storage_fault(error: &StoreError) -> Fault {
     Fault::wait(Reason::StorageUnavailable, error.to_string())
 }
 
 fn publish_fault(error: PublishError) -> Fault {
     let message = error.to_string();
     match error {
-        PublishError::Store(error) => storage_fault(error),
+        PublishError::Store(error) => storage_fault(&error),
         PublishError::DigestMismatch { .. } => Fault::stall(Reason::ContentDigestMismatch, message),
         PublishError::ForeignPrefix { .. } => Fault::stall(Reason::ForeignPrefix, message),
         PublishError::Release(_) => Fault::stall(Reason::InvalidObject, message),
@@ -207,12 +216,12 @@ fn publish_fault(error: PublishError) -> Fault {
     }
 }
 
-fn archive_fault(error: ArchiveError) -> Fault {
+fn archive_fault(error: &ArchiveError) -> Fault {
     let message = error.to_string();
     match error {
         ArchiveError::Unavailable { .. } => Fault::wait(Reason::ArchiveUnavailable, message),
         ArchiveError::DigestMismatch { .. } => Fault::stall(Reason::ArchiveDigestMismatch, message),
-        ArchiveError::TooLarge { .. } => Fault::stall(Reason::QuotaExceeded, message),
-        ArchiveError::Refused { .. } => Fault::stall(Reason::ArchiveRefused, message),
+        ArchiveError::TooLarge(_) => Fault::stall(Reason::QuotaExceeded, message),
+        ArchiveError::Refused(_) => Fault::stall(Reason::ArchiveRefused, message),
     }
 }

@@ -18,6 +18,7 @@ mod status;
 
 use std::{sync::Arc, time::Duration};
 
+use futures::{FutureExt as _, future::BoxFuture};
 use kube::{
     Api, Resource as _, ResourceExt as _,
     api::{ApiResource, DynamicObject},
@@ -29,13 +30,18 @@ use kube::{
 use serde_json::Value;
 
 use self::status::Draft;
-use super::{context::{Context, Served, status_of}, error::Error, events};
+use super::{
+    context::{Context, Served, status_of},
+    error::Error,
+    events,
+};
 use crate::{
     api::{
         HostingDeployment, HostingDeploymentSpec, HostingDeploymentStatus, ObjectReference, Reason,
         names::{ANNOTATION_SUSPEND, FINALIZER},
     },
     capability::{Capability, Did},
+    gateway::site_protocol::SiteName,
     plan::{
         backoff,
         conditions::Outcome,
@@ -45,7 +51,7 @@ use crate::{
 };
 
 /// Longest pass. Publishing a large release is the slowest part.
-const LIMIT: Duration = Duration::from_secs(600);
+const LIMIT: Duration = Duration::from_mins(10);
 
 /// One HostingDeployment as a pass sees it.
 pub(super) struct Subject {
@@ -91,10 +97,12 @@ async fn route(object: Arc<DynamicObject>, context: Arc<Context>) -> Result<Acti
     let uid = subject.uid.clone();
     let gone = object.metadata.deletion_timestamp.is_some();
     let about = format!("HostingDeployment {}/{}", subject.namespace, subject.name);
-    let result = finalizer(&api, FINALIZER, object, |event| async {
+    let result = finalizer(&api, FINALIZER, object, |event| {
+        let (subject, context) = (Arc::clone(&subject), Arc::clone(&context));
+        // Boxed by its own call: the compiler cannot see through the whole type that it may move between threads.
         match event {
-            Event::Apply(_) => pass(&subject, &context).await,
-            Event::Cleanup(_) => cleanup::pass(&subject, &context).await,
+            Event::Apply(_) => applied(subject, context),
+            Event::Cleanup(_) => cleaned(subject, context),
         }
     })
     .await;
@@ -102,10 +110,19 @@ async fn route(object: Arc<DynamicObject>, context: Arc<Context>) -> Result<Acti
         context.forget(&uid);
     }
     result.map_err(|error| match error {
-        kube::runtime::finalizer::Error::ApplyFailed(error)
-        | kube::runtime::finalizer::Error::CleanupFailed(error) => error,
+        kube::runtime::finalizer::Error::ApplyFailed(error) | kube::runtime::finalizer::Error::CleanupFailed(error) => {
+            error
+        }
         other => Error::Finalizer { object: about, cause: other.to_string() },
     })
+}
+
+fn applied(subject: Arc<Subject>, context: Arc<Context>) -> BoxFuture<'static, Result<Action, Error>> {
+    Box::pin(async move { pass(&subject, &context).await })
+}
+
+fn cleaned(subject: Arc<Subject>, context: Arc<Context>) -> BoxFuture<'static, Result<Action, Error>> {
+    Box::pin(async move { cleanup::pass(&subject, &context).await })
 }
 
 fn is_ours(object: &DynamicObject, context: &Context) -> bool {
@@ -117,7 +134,8 @@ fn is_ours(object: &DynamicObject, context: &Context) -> bool {
 impl Subject {
     fn read(object: &Arc<DynamicObject>) -> Result<Self, String> {
         let raw_spec = object.data.get("spec").cloned().ok_or("it has no spec")?;
-        let spec: HostingDeploymentSpec = serde_json::from_value(raw_spec.clone()).map_err(|error| error.to_string())?;
+        let spec: HostingDeploymentSpec =
+            serde_json::from_value(raw_spec.clone()).map_err(|error| error.to_string())?;
         let owner = Did::parse(&spec.owner).map_err(|error| format!("spec.owner: {error}"))?;
         Ok(Self {
             namespace: object.namespace().ok_or("it has no namespace")?,
@@ -135,6 +153,11 @@ impl Subject {
     /// The capability path of an action on this object.
     pub fn capability(&self, action: &str) -> Option<Capability> {
         Capability::parse(&format!("/hosting/{}/{action}/{}", self.namespace, self.name)).ok()
+    }
+
+    /// The name of its site. An object's names always make one; the type cannot know.
+    pub fn site(&self) -> Option<SiteName> {
+        SiteName::new(&self.namespace, &self.name).ok()
     }
 
     /// What the status says about the deployment.
@@ -162,7 +185,9 @@ async fn report_unreadable(object: &DynamicObject, context: &Context, cause: &st
     let uid = object.uid().unwrap_or_default();
     let told = context.remember(&uid, |memory| std::mem::replace(&mut memory.reported, generation) == generation);
     if !told {
-        let note = format!("the object cannot be read, so nothing is changed for it: {cause}. Correct its spec and sign it again");
+        let note = format!(
+            "the object cannot be read, so nothing is changed for it: {cause}. Correct its spec and sign it again"
+        );
         let about = object.object_ref(&resource());
         events::publish(&context.recorder, &about, true, Reason::InvalidObject.as_str(), "Read", &note).await;
         tracing::warn!(namespace = ?object.namespace(), name = %object.name_any(), cause, "an object cannot be read");
@@ -175,29 +200,31 @@ async fn pass(subject: &Subject, context: &Context) -> Result<Action, Error> {
     let mut draft = Draft::new(subject, context.clock.now());
     let served = match dereference(subject, context) {
         Ok(served) => served,
-        Err(outcome) => return status::finish(subject, context, draft, outcome, Some(Duration::from_secs(5))).await,
+        Err(outcome) => return status::finish(subject, context, draft, outcome, Duration::from_secs(5)).await,
     };
     let authority = authority::establish(subject, context, &served, &mut draft).await?;
-    let content = content::provide(subject, context, &served, &authority, &mut draft).await;
+    let files = content::provide(subject, context, &served, &authority, &mut draft).boxed().await;
     // What runs by right goes on while the store does not answer; only something new waits for its files.
-    let wanted = content.serving.is_some()
-        || (subject.status.deployment.is_some() && !authority.candidates.is_empty());
+    let wanted = files.serving.is_some() || (subject.status.deployment.is_some() && !authority.candidates.is_empty());
 
-    let device = apply::device_for(subject, context, &content);
+    let device = apply::device_for(subject, context, &files);
     let (sight, details) = match &device {
         Ok(device) => observe::observe(subject, context, device).await,
-        Err((reason, message)) => (Sight::Unknown { reason: *reason, message: message.clone() }, observe::Details::default()),
+        Err((reason, message)) => {
+            (Sight::Unknown { reason: *reason, message: message.clone() }, observe::Details::default())
+        }
     };
     let decision = decide(wanted, &subject.record(), &sight, context.clock.now(), crate::plan::authorise::SKEW);
     measure::take(subject, context, &sight, &details).await;
-    apply::direct_site(subject, context, &content, &details);
+    apply::direct_site(subject, context, &files, &details);
     draft.saw(&sight, &decision);
     let Decision { mut steps, phase } = decision;
-    if content.serving.is_none() {
+    if files.serving.is_none() {
         steps.retain(|step| !matches!(step, Step::Begin { .. }));
     }
-    let progressed = apply::carry_out(subject, context, device.as_deref().ok(), &steps, &mut draft).await?;
-    let outcome = draft.sum_up(subject, context, &authority, &content, &phase, &details);
+    let place = device.as_deref().ok();
+    let progressed = apply::carry_out(subject, context, place, &steps, &mut draft).boxed().await?;
+    let outcome = draft.sum_up(subject, context, &authority, &files, &phase, &details);
     let next = next_look(subject, context, &phase, &outcome, progressed, authority.next_change);
     status::finish(subject, context, draft, outcome, next).await
 }
@@ -243,7 +270,7 @@ fn next_look(
     outcome: &Outcome,
     progressed: bool,
     next_change: Option<Duration>,
-) -> Option<Duration> {
+) -> Duration {
     let jitter: u8 = rand::random();
     let pause = context.remember(&subject.uid, |memory| match (phase, outcome) {
         _ if progressed => {
@@ -264,5 +291,5 @@ fn next_look(
             backoff::Backoff { first: context.settings.resync, cap: context.settings.resync }.pause(1, jitter)
         }
     });
-    Some(next_change.map_or(pause, |change| change.min(pause)))
+    next_change.map_or(pause, |change| change.min(pause))
 }

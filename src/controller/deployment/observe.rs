@@ -75,7 +75,8 @@ async fn look(
     if let Record::Bound { id, .. } = &record {
         if !marked.contains_key(id) {
             match by_id(subject, context, target, id).await? {
-                Found::Ours(found, marks) => {
+                Found::Ours(found) => {
+                    let (found, marks) = *found;
                     own.push(found);
                     marked.insert(id.clone(), marks);
                 }
@@ -105,14 +106,16 @@ fn ours(
 }
 
 enum Found {
-    Ours(Own, Marks),
+    Ours(Box<(Own, Marks)>),
     Foreign,
     Nothing,
 }
 
 async fn by_id(subject: &Subject, context: &Context, target: &DeviceTarget, id: &str) -> Result<Found, CallError> {
     let client = context.device_client.as_ref();
-    let Some(manifest) = dms::deployment_manifest(client, target, id).await?.manifest else { return Ok(Found::Nothing) };
+    let Some(manifest) = dms::deployment_manifest(client, target, id).await?.manifest else {
+        return Ok(Found::Nothing);
+    };
     let Some(marks) = ours(subject, context, target, &manifest.metadata) else { return Ok(Found::Foreign) };
     let Some(state) = dms::deployment_status(client, target, id, false).await?.state else { return Ok(Found::Nothing) };
     let found = Own {
@@ -122,7 +125,7 @@ async fn by_id(subject: &Subject, context: &Context, target: &DeviceTarget, id: 
         progress: progress(state),
         created: String::new(),
     };
-    Ok(Found::Ours(found, marks))
+    Ok(Found::Ours(Box::new((found, marks))))
 }
 
 fn seen(entry: &ListEntry, marks: &Marks) -> Own {

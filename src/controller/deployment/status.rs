@@ -81,11 +81,11 @@ impl Draft {
         subject: &Subject,
         context: &Context,
         authority: &Authority,
-        content: &Provided,
+        files: &Provided,
         phase: &Phase,
         details: &Details,
     ) -> Outcome {
-        let reported = context.sites.reported(&subject.namespace, &subject.name);
+        let reported = subject.site().and_then(|site| context.sites.reported(&site));
         if let Some(release) = reported {
             self.status.release = Some(release.to_string());
         }
@@ -93,16 +93,16 @@ impl Draft {
             self.status.release = None;
             self.status.url = None;
         }
-        let public = content.serving.as_ref().map(|serving| serving.wanted.access == Access::Public);
+        let public = files.serving.as_ref().map(|serving| serving.wanted.access == Access::Public);
         match public {
             Some(true) => self.status.url = details.manifest.as_ref().and_then(address).or(self.status.url.take()),
             Some(false) => self.status.url = None,
             None => {}
         }
-        self.outcome(authority, content, phase)
+        self.outcome(authority, files, phase)
     }
 
-    fn outcome(&self, authority: &Authority, content: &Provided, phase: &Phase) -> Outcome {
+    fn outcome(&self, authority: &Authority, files: &Provided, phase: &Phase) -> Outcome {
         if let Phase::Stalled { reason, message } = phase {
             return Outcome::Stalled(*reason, message.clone());
         }
@@ -110,8 +110,8 @@ impl Draft {
             let kept = if authority.candidates.is_empty() { "" } else { " What was accepted before goes on." };
             return Outcome::Stalled(Reason::Token(refusal.reason), format!("{refusal}{kept}"));
         }
-        if let Some(fault) = &content.fault {
-            let kept = if content.serving.is_some() { " The release before goes on being served." } else { "" };
+        if let Some(fault) = &files.fault {
+            let kept = if files.serving.is_some() { " The release before goes on being served." } else { "" };
             let message = format!("{}{kept}", fault.message);
             return if fault.stalled {
                 Outcome::Stalled(fault.reason, message)
@@ -119,7 +119,7 @@ impl Draft {
                 Outcome::Reconciling(fault.reason, message)
             };
         }
-        match (phase, &content.serving) {
+        match (phase, &files.serving) {
             (Phase::Running, Some(serving)) if serving.wanted.access != Access::Public => Outcome::Stalled(
                 Reason::PrivateAccessNotAvailable,
                 "the content is published and its site server runs, but this version has no gateway for content that is \
@@ -149,10 +149,11 @@ impl Draft {
         let before = &self.stored.conditions;
         let mut all = conditions(&parts, outcome, before, subject.generation, self.now);
         // A part that this pass did not come to keeps what was said of it.
-        let summary = [ConditionType::Ready, ConditionType::Reconciling, ConditionType::Stalled].map(ConditionType::as_str);
-        let unsaid = before.iter().filter(|old| {
-            !summary.contains(&old.type_.as_str()) && !all.iter().any(|new| new.type_ == old.type_)
-        });
+        let summary =
+            [ConditionType::Ready, ConditionType::Reconciling, ConditionType::Stalled].map(ConditionType::as_str);
+        let unsaid = before
+            .iter()
+            .filter(|old| !summary.contains(&old.type_.as_str()) && !all.iter().any(|new| new.type_ == old.type_));
         let unsaid: Vec<_> = unsaid.cloned().collect();
         all.extend(unsaid);
         HostingDeploymentStatus { observed_generation: subject.generation, conditions: all, ..self.status.clone() }
@@ -213,8 +214,8 @@ pub(super) async fn finish(
     context: &Context,
     mut draft: Draft,
     outcome: Outcome,
-    next: Option<Duration>,
+    next: Duration,
 ) -> Result<Action, Error> {
     draft.write(subject, context, &outcome).await?;
-    Ok(next.map_or_else(Action::await_change, Action::requeue))
+    Ok(Action::requeue(next))
 }

@@ -1,1 +1,37 @@
-//! (work in progress)
+//! The transport to DMS nodes: native libp2p with DMS's stream protocol.
+//!
+//! DMS names its protocol `actor/<inbox>/messages/0.0.1`, without the leading slash that multistream-select and
+//! libp2p-swarm ask for. So the stream muxer is wrapped ([`adapter`]): inside the process the name carries a reserved
+//! mark, on the wire it is bare. Everything above is stock libp2p.
+//!
+//! ```text
+//! DmsClient ─ Link ─ swarm task ─ frame behaviour ─ substream adapter ─ yamux ─ noise ─ TCP
+//! ```
+
+mod adapter;
+mod backoff;
+mod behaviour;
+mod client;
+mod counters;
+mod frame;
+mod identify;
+mod link;
+mod message;
+mod names;
+mod pending;
+mod substream;
+mod swarm;
+mod task;
+
+#[cfg(test)]
+mod adapter_tests;
+#[cfg(test)]
+mod client_tests;
+#[cfg(test)]
+mod link_tests;
+#[cfg(test)]
+mod rig;
+
+pub use client::DmsClient;
+pub use counters::{Dropped, LinkCounters};
+pub use link::{InboundFrame, Link, LinkConfig, LinkError, MAX_BODY_SENT, SendError};

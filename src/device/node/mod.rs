@@ -1,1 +1,313 @@
-//! (work in progress)
+//! The embedded device: a DMS-compatible node (`dms-operator device`).
+//!
+//! It answers the behaviours of a DMS node's root actor, judges tokens as DMS does (silence included), keeps its state on
+//! disk and takes its deployments up again after a restart. It has no container engine: it runs exactly the project's own
+//! image, as a child process, and nothing else. What it takes and cannot run fails at its deadline, as a deployment does
+//! for which nobody bids.
+//!
+//! Where it differs from DMS, it is stricter: a `deployment/new` whose (sender, nonce) was taken before is dropped until
+//! the message has expired, since DMS itself has no replay protection; and a deployment that is not over cannot be deleted.
+//!
+//! [`Node`] has no network: frames in, frames out. [`RunningNode`] is one that listens.
+
+mod behaviours;
+mod child;
+mod ensemble;
+mod faults;
+mod figures;
+mod judge;
+mod lifecycle;
+mod network;
+mod offer;
+mod output;
+mod reply;
+mod state;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    fmt, io,
+    net::IpAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use tokio::{sync::mpsc, task::JoinSet, time};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    behaviours::{Answer, Behaviour},
+    judge::Dropped,
+    lifecycle::{Lifecycle, Site},
+    wire::Wire,
+};
+pub use self::{
+    child::{LISTEN, PARENT_PIPE, PORT},
+    faults::{Faults, UnknownFault},
+    network::RunningNode,
+    offer::Offer,
+    reply::OutboundFrame,
+    state::{Given, Record, StateError, Store},
+    wire::{WIRE_LOG, WireLine},
+};
+use crate::{
+    capability::{Context, Did, Key, Nanos},
+    device::libp2p::{InboundFrame, LinkError},
+};
+
+/// Name of the file in the node's directory that, while it is there, says which faults hold.
+pub const FAULTS_FILE: &str = "faults";
+
+/// Tells the time; the product's is [`wall_clock`].
+pub type Clock = Arc<dyn Fn() -> Nanos + Send + Sync>;
+
+/// The wall clock.
+#[must_use]
+pub fn wall_clock() -> Clock {
+    Arc::new(|| {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Nanos(0).plus(since)
+    })
+}
+
+/// How a node is set up.
+#[derive(Clone)]
+pub struct NodeConfig {
+    /// The node's key: its DID and its peer ID.
+    pub key: Key,
+    /// Whom it trusts; its DID must be the key's.
+    pub context: Context,
+    /// Where it keeps its state.
+    pub directory: PathBuf,
+    /// The one image that it runs, `name@sha256:…`.
+    pub own_image: String,
+    /// The executable that stands for this image.
+    pub program: PathBuf,
+    /// Where children listen.
+    pub bind: IpAddr,
+    /// Under which name or address public ports are reached.
+    pub public_host: String,
+    /// What it offers.
+    pub offer: Offer,
+    /// What goes wrong on purpose, unless the file [`FAULTS_FILE`] says otherwise.
+    pub faults: Faults,
+    /// Whether to write [`WIRE_LOG`].
+    pub wire_log: bool,
+    /// Tells the time.
+    pub clock: Clock,
+}
+
+impl fmt::Debug for NodeConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NodeConfig({} in {})", self.key.did(), self.directory.display())
+    }
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The context is somebody else's.
+    #[error("the capability context is that of {context}, and the key that of {key}: give the node its own context")]
+    ForeignContext {
+        /// The context's.
+        context: Did,
+        /// The key's.
+        key: Did,
+    },
+    /// No digest.
+    #[error("{0:?} names no image by digest: give it as name@sha256:<64 hex digits>")]
+    Image(String),
+    /// The state.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The wire log.
+    #[error("the node could not open {WIRE_LOG} in its directory")]
+    WireLog(#[source] io::Error),
+    /// The network.
+    #[error("the node cannot be reached")]
+    Link(#[from] LinkError),
+}
+
+/// A node without a network. Clones are the same node.
+#[derive(Clone)]
+pub struct Node(Arc<Served>);
+
+struct Served {
+    key: Key,
+    context: Context,
+    addresses: Vec<String>,
+    public_host: String,
+    offer: Offer,
+    faults: Faults,
+    faults_file: PathBuf,
+    wire: Wire,
+    nonce: AtomicU64,
+    lifecycle: Arc<Lifecycle>,
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Node({})", self.0.key.did())
+    }
+}
+
+/// Messages worked on at a time; more wait their turn.
+const AT_A_TIME: usize = 64;
+/// How long messages being worked on are waited for when the node is stopped.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Node {
+    /// Opens the node's state and takes its deployments up again. `addresses` is what it tells of itself.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn open(config: NodeConfig, addresses: Vec<String>) -> Result<Self, NodeError> {
+        let NodeConfig {
+            key,
+            context,
+            directory,
+            own_image,
+            program,
+            bind,
+            public_host,
+            offer,
+            faults,
+            wire_log,
+            clock,
+        } = config;
+        if context.did != *key.did() {
+            return Err(NodeError::ForeignContext { context: context.did, key: key.did().clone() });
+        }
+        let image_digest = digest_of(&own_image).ok_or_else(|| NodeError::Image(own_image.clone()))?.to_owned();
+        let store = Store::open(&directory)?;
+        let wire = Wire::open(&directory, wire_log).map_err(NodeError::WireLog)?;
+        // The counter begins with the time, as in DMS, so that it does not fall over restarts.
+        let nonce = AtomicU64::new(clock().0);
+        let faults_file = directory.join(FAULTS_FILE);
+        let site = Site { peer: key.did().peer_id(), image_digest, program, bind, directory };
+        let lifecycle = Arc::new(Lifecycle::new(site, store, clock));
+        if let Err(error) = lifecycle.resume().await {
+            lifecycle.close().await;
+            return Err(error.into());
+        }
+        let served =
+            Served { key, context, addresses, public_host, offer, faults, faults_file, wire, nonce, lifecycle };
+        Ok(Self(Arc::new(served)))
+    }
+
+    /// Serves frames until there are no more or `stop`; then stops what runs. Deployments stay as they are on disk, to be
+    /// taken up again.
+    pub async fn serve(
+        &self,
+        mut inbound: mpsc::Receiver<InboundFrame>,
+        outbound: mpsc::Sender<OutboundFrame>,
+        stop: CancellationToken,
+    ) {
+        let mut working = JoinSet::new();
+        loop {
+            while working.try_join_next().is_some() {}
+            tokio::select! {
+                () = stop.cancelled() => break,
+                frame = inbound.recv(), if working.len() < AT_A_TIME => {
+                    let Some(frame) = frame else { break };
+                    working.spawn(Arc::clone(&self.0).receive(frame, outbound.clone(), stop.clone()));
+                }
+                Some(_) = working.join_next(), if working.len() >= AT_A_TIME => {}
+            }
+        }
+        // What was begun is ended: a shutdown half done would leave a deployment in between.
+        let ended = async { while working.join_next().await.is_some() {} };
+        if time::timeout(PATIENCE, ended).await.is_err() {
+            working.shutdown().await;
+        }
+        self.0.lifecycle.close().await;
+    }
+
+    /// How many messages were dropped, by reason.
+    #[must_use]
+    pub fn dropped(&self) -> BTreeMap<&'static str, u64> {
+        self.0.wire.counts()
+    }
+
+    /// The node's DID.
+    #[must_use]
+    pub fn did(&self) -> &Did {
+        self.0.key.did()
+    }
+}
+
+impl Served {
+    async fn receive(
+        self: Arc<Self>,
+        frame: InboundFrame,
+        outbound: mpsc::Sender<OutboundFrame>,
+        stop: CancellationToken,
+    ) {
+        let faults = self.faults.current(&self.faults_file);
+        if faults.drop_requests {
+            self.wire.dropped("", &frame.peer, "Fault");
+            return;
+        }
+        let judged = match judge::judge(&frame, &self.context, self.lifecycle.now()) {
+            Ok(judged) => judged,
+            Err(Dropped { behaviour, reason, message }) => {
+                tracing::debug!(peer = frame.peer, behaviour, reason, message, "a message was dropped");
+                self.wire.dropped(&behaviour, &frame.peer, reason);
+                return;
+            }
+        };
+        let (payload, begins) = match self.answer(&judged, faults.list_empty).await {
+            Answer::Reply(payload) => (payload, None),
+            Answer::Took(payload, id) => (payload, Some(id)),
+            Answer::Duplicate => {
+                self.wire.dropped(&judged.envelope.behaviour, &frame.peer, "Replayed");
+                return;
+            }
+        };
+        self.wire.accepted(&judged.envelope.behaviour, &frame.peer);
+        let silent = faults.drop_replies || (faults.drop_new_reply && judged.behaviour == Behaviour::New);
+        let nonce = self.nonce.fetch_add(1, Ordering::Relaxed);
+        let reply = reply::reply(&self.key, &judged.envelope, &judged.sender, nonce, &payload).filter(|_| !silent);
+        // Without a delay the reply goes first, as in DMS; a delay delays the reply and not the work.
+        if faults.delay > Duration::ZERO {
+            self.begin(begins);
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = time::sleep(faults.delay) => send(&outbound, reply, faults.duplicate_reply).await,
+            }
+        } else {
+            send(&outbound, reply, faults.duplicate_reply).await;
+            self.begin(begins);
+        }
+    }
+
+    fn begin(&self, id: Option<String>) {
+        if let Some(id) = id {
+            self.lifecycle.begin(&id);
+        }
+    }
+}
+
+async fn send(outbound: &mpsc::Sender<OutboundFrame>, reply: Option<OutboundFrame>, twice: bool) {
+    let Some(reply) = reply else { return };
+    if twice {
+        // A closed channel means that the node is being stopped.
+        let _ = outbound.send(reply.clone()).await;
+    }
+    let _ = outbound.send(reply).await;
+}
+
+/// The digest in `name@sha256:<64 hex digits>`.
+fn digest_of(image: &str) -> Option<&str> {
+    let (name, digest) = image.rsplit_once('@')?;
+    let hex = digest.strip_prefix("sha256:")?;
+    let is_hex = |digit: char| digit.is_ascii_digit() || ('a'..='f').contains(&digit);
+    (!name.is_empty() && hex.len() == 64 && hex.chars().all(is_hex)).then_some(digest)
+}

@@ -99,9 +99,7 @@ fn any_progress() -> impl Strategy<Value = Progress> {
 
 fn any_own() -> impl Strategy<Value = Vec<Own>> {
     proptest::collection::vec(("[a-d]", 1_i64..4, any_progress(), "[de]"), 0..4).prop_map(|all| {
-        all.into_iter()
-            .map(|(id, attempt, progress, digest)| Own { digest, ..own(&id, attempt, progress) })
-            .collect()
+        all.into_iter().map(|(id, attempt, progress, digest)| Own { digest, ..own(&id, attempt, progress) }).collect()
     })
 }
 

@@ -263,7 +263,7 @@ async fn wrong_late_large_and_missing_archives_are_told_apart() {
                 axum::body::Body::from_stream(futures::stream::iter(chunks)).into_response()
             }),
         )
-        .route("/hangs", get(|| std::future::pending::<()>()));
+        .route("/hangs", get(std::future::pending::<()>));
     let address = serve(router).await;
     let policy = ArchivePolicy { allow_private_addresses: true, timeout: Duration::from_millis(500), ..small() };
     let fetcher = ArchiveFetcher::new(policy);

@@ -1,0 +1,118 @@
+//! The bytes of one release in one file without a name: nothing is left when the process ends, however it ends.
+
+use std::{collections::BTreeMap, fs::File, io, os::unix::fs::FileExt as _, sync::Arc};
+
+use bytes::Bytes;
+use futures::{Stream, stream};
+use sha2::{Digest as _, Sha256};
+
+use crate::store::{BlobDigest, Release};
+
+/// Bytes read or written at one time.
+pub(super) const CHUNK: usize = 256 * 1024;
+
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    offset: u64,
+    size: u64,
+}
+
+/// Blobs side by side in one file.
+#[derive(Debug)]
+pub(super) struct Pack {
+    file: Arc<File>,
+    spans: BTreeMap<BlobDigest, Span>,
+}
+
+impl Pack {
+    /// A pack with a place for each blob of a release; nothing is in it yet.
+    pub(super) async fn for_release(release: &Release) -> io::Result<Self> {
+        let mut spans = BTreeMap::new();
+        let mut offset = 0_u64;
+        for (digest, size) in release.blobs() {
+            spans.insert(digest, Span { offset, size });
+            offset = offset.checked_add(size).ok_or(io::ErrorKind::FileTooLarge)?;
+        }
+        let file = blocking(tempfile::tempfile).await?;
+        Ok(Self { file: Arc::new(file), spans })
+    }
+
+    /// Size of a blob, when it has a place here.
+    pub(super) fn size(&self, digest: &BlobDigest) -> Option<u64> {
+        self.spans.get(digest).map(|span| span.size)
+    }
+
+    /// Writes blobs piece by piece.
+    pub(super) fn writer(&self, digest: BlobDigest) -> io::Result<BlobWriter> {
+        let span = *self.spans.get(&digest).ok_or(io::ErrorKind::NotFound)?;
+        Ok(BlobWriter { file: self.file.clone(), digest, span, written: 0, hash: Sha256::new() })
+    }
+
+    /// The bytes of a blob, in pieces.
+    pub(super) fn stream(&self, digest: &BlobDigest) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+        let file = self.file.clone();
+        let span = self.spans.get(digest).copied().unwrap_or(Span { offset: 0, size: 0 });
+        stream::try_unfold((file, span), |(file, Span { offset, size })| async move {
+            let count = size.min(CHUNK as u64);
+            if count == 0 {
+                return Ok(None);
+            }
+            let reader = file.clone();
+            let piece = blocking(move || {
+                let mut piece = vec![0; usize::try_from(count).unwrap_or(CHUNK)];
+                reader.read_exact_at(&mut piece, offset)?;
+                Ok(Bytes::from(piece))
+            });
+            let rest = Span { offset: offset + count, size: size - count };
+            Ok(Some((piece.await?, (file, rest))))
+        })
+    }
+}
+
+/// Takes the bytes of one blob, hashing on the way.
+pub(super) struct BlobWriter {
+    file: Arc<File>,
+    digest: BlobDigest,
+    span: Span,
+    written: u64,
+    hash: Sha256,
+}
+
+/// Why a blob is not in its place.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WriteError {
+    #[error("the file {digest} came with other bytes (SHA-256 {found}) and is not served")]
+    Tampered { digest: BlobDigest, found: BlobDigest },
+    #[error("the file {digest} came with more than its {size} bytes and is not served")]
+    TooLong { digest: BlobDigest, size: u64 },
+    #[error("the release could not be kept on disk: {0}")]
+    Disk(#[from] io::Error),
+}
+
+impl BlobWriter {
+    /// Takes the next bytes.
+    pub(super) async fn write(&mut self, piece: Bytes) -> Result<(), WriteError> {
+        let Span { offset, size } = self.span;
+        let end = self.written + piece.len() as u64;
+        if end > size {
+            return Err(WriteError::TooLong { digest: self.digest, size });
+        }
+        self.hash.update(&piece);
+        let (file, at) = (self.file.clone(), offset + self.written);
+        blocking(move || file.write_all_at(&piece, at)).await?;
+        self.written = end;
+        Ok(())
+    }
+
+    /// Confirms that the blob is whole.
+    pub(super) fn finish(self) -> Result<(), WriteError> {
+        let Self { digest, hash, .. } = self;
+        // A blob cut short has another hash, so the size needs no look of its own.
+        let found = BlobDigest::from_bytes(hash.finalize().into());
+        if found == digest { Ok(()) } else { Err(WriteError::Tampered { digest, found }) }
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}

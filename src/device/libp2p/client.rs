@@ -1,0 +1,280 @@
+//! [`DmsClient`]: asks behaviours of devices over a [`Link`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use super::link::{InboundFrame, Link, MAX_BODY_SENT, SendError};
+use super::pending::{Expected, Pending};
+use crate::capability::{
+    Action, Capability, Envelope, Handle, Key, MAX_CAPABILITIES, Minting, Nanos, Token, token_list,
+};
+use crate::device::{CallError, DeviceClient, DeviceTarget, PreparedCall};
+
+/// How long a reply is still awaited after the connection broke under the request: a node that lost us looks for us for
+/// three seconds.
+const AFTER_LOSS: Duration = Duration::from_secs(5);
+
+/// A client of DMS nodes.
+///
+/// One inbox serves all calls; what tells replies apart is the continuation, which has 128 random bits. A reply is accepted
+/// once, and only if it comes over the connection of the device asked, is signed by its key, is addressed to this client
+/// and has not expired. Everything else is counted in [`Link::counters`] and dropped.
+#[derive(Debug)]
+pub struct DmsClient {
+    link: Link,
+    key: Key,
+    inbox: String,
+    nonce: AtomicU64,
+    pending: Arc<Pending>,
+}
+
+impl DmsClient {
+    /// A client that sends with `link` and takes the replies out of `arrived`, both of one [`Link::start`]. Replies come to
+    /// the first inbox of the link. `key` must be the key of the link: a node answers only who signs with the key that
+    /// the connection proves.
+    pub fn new(link: Link, arrived: mpsc::Receiver<InboundFrame>, key: Key) -> Self {
+        // proven: a link without an inbox is not started.
+        let inbox = link.inboxes().first().cloned().unwrap_or_default();
+        let pending = Arc::new(Pending::new(inbox.clone(), key.did()));
+        tokio::spawn(take_replies(pending.clone(), arrived, link.counters().clone()));
+        Self { link, key, inbox, nonce: AtomicU64::new(now().0), pending }
+    }
+
+    /// The link that is sent with.
+    pub const fn link(&self) -> &Link {
+        &self.link
+    }
+
+    fn envelope(&self, target: &DeviceTarget, behaviour: &str, expires: Nanos) -> Result<Envelope, CallError> {
+        let continuation = format!("/dms/actor/replyto/{}", hex::encode(random::<16>(target)?));
+        let capabilities = self.tokens(target, behaviour, &continuation, expires)?;
+        Ok(Envelope {
+            to: Handle::root_of(&target.did),
+            behaviour: behaviour.to_owned(),
+            from: Handle::of(self.key.did(), Some(self.link.peer_id().to_owned()), Some(self.inbox.clone())),
+            nonce: self.nonce.fetch_add(1, Ordering::Relaxed),
+            expires,
+            continuation: Some(continuation),
+            topic: None,
+            message: Vec::new(),
+            capabilities,
+            signature: None,
+        })
+    }
+
+    /// What a DMS attaches: invocations, chained on the grant and self-signed, and what lets the device reply.
+    fn tokens(
+        &self,
+        target: &DeviceTarget,
+        behaviour: &str,
+        continuation: &str,
+        expires: Nanos,
+    ) -> Result<Vec<u8>, CallError> {
+        let path = |text: &str| {
+            Capability::parse(text).map_err(|error| not_sent(target, format!("{text:?} is no behaviour: {error}")))
+        };
+        let own = self.key.did();
+        let minting = |subject, audience, capability, depth| {
+            random(target).map(|nonce| Minting {
+                subject,
+                audience: Some(audience),
+                capabilities: vec![capability],
+                topics: Vec::new(),
+                expires,
+                depth,
+                nonce,
+            })
+        };
+        let invoking = path(behaviour)?;
+        let mut tokens = Vec::with_capacity(3);
+        if let Some(grant) = &target.grant {
+            let minting = minting(own.clone(), target.did.clone(), invoking.clone(), 0)?;
+            let chained = Token::invoke(&self.key, minting, Some(grant));
+            tokens.push(chained.map_err(|error| not_granted(target, behaviour, error.to_string()))?);
+        }
+        let unchained = minting(own.clone(), target.did.clone(), invoking, 0)?;
+        let reply = minting(target.did.clone(), own.clone(), path(continuation)?, 1)?;
+        // proven: a token without a chain above it is refused only when it gives nothing.
+        tokens.push(Token::invoke(&self.key, unchained, None).map_err(|error| not_sent(target, error.to_string()))?);
+        tokens.push(Token::delegate(&self.key, reply, None).map_err(|error| not_sent(target, error.to_string()))?);
+        let list = token_list(&tokens);
+        if list.len() > MAX_CAPABILITIES {
+            let cause =
+                format!("with it the request carries {} bytes of tokens, more than {MAX_CAPABILITIES}", list.len());
+            return Err(not_granted(target, behaviour, cause));
+        }
+        Ok(list)
+    }
+
+    /// When a request that shall live for `expires_in` expires: no later than the grant, since no token may outlive what
+    /// it hangs on.
+    fn expiry(&self, target: &DeviceTarget, behaviour: &str, expires_in: Duration) -> Result<Nanos, CallError> {
+        let now = now();
+        let wanted = now.plus(expires_in);
+        let Some(grant) = &target.grant else { return Ok(wanted) };
+        check_grant(grant, &self.key, target, behaviour, now).map_err(|cause| not_granted(target, behaviour, cause))?;
+        Ok(wanted.min(grant.not_after()))
+    }
+
+    async fn exchange(
+        &self,
+        target: &DeviceTarget,
+        expected: &mut Expected,
+        frame: Vec<u8>,
+        wait: Duration,
+    ) -> Result<Option<Vec<u8>>, CallError> {
+        let peer = target.did.peer_id();
+        let sending = self.link.send(&peer, &target.addresses, "root", frame, wait);
+        tokio::pin!(sending);
+        let mut deadline = Instant::now() + wait;
+        let mut sent = false;
+        loop {
+            tokio::select! {
+                biased;
+                reply = &mut expected.reply => return Ok(reply.ok()),
+                result = &mut sending, if !sent => match result {
+                    Ok(()) => sent = true,
+                    Err(SendError::NotSent { cause }) => return Err(not_sent(target, cause)),
+                    Err(SendError::Unknown { cause }) => {
+                        tracing::debug!(device = %target.did, %cause, "a request may have been lost");
+                        sent = true;
+                        deadline = deadline.min(Instant::now() + AFTER_LOSS);
+                    }
+                },
+                () = sleep_until(deadline), if sent => {
+                    self.link.suspect(&peer).await;
+                    return Ok(None);
+                }
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl DeviceClient for DmsClient {
+    async fn call(
+        &self,
+        target: &DeviceTarget,
+        behaviour: &str,
+        request: Value,
+        expires_in: Duration,
+    ) -> Result<Value, CallError> {
+        let call = self.prepare(target, behaviour, request, expires_in)?;
+        self.send(target, behaviour, call, expires_in).await
+    }
+
+    fn prepare(
+        &self,
+        target: &DeviceTarget,
+        behaviour: &str,
+        request: Value,
+        expires_in: Duration,
+    ) -> Result<PreparedCall, CallError> {
+        let expires = self.expiry(target, behaviour, expires_in)?;
+        let mut envelope = self.envelope(target, behaviour, expires)?;
+        if !request.is_null() {
+            envelope.message = request.to_string().into_bytes();
+        }
+        let nonce = envelope.nonce;
+        let continuation = envelope.continuation.clone().unwrap_or_default();
+        let frame = envelope.sign(&self.key).to_json();
+        if frame.len() > MAX_BODY_SENT {
+            let cause = format!("the request has {} bytes, more than a node takes ({MAX_BODY_SENT})", frame.len());
+            return Err(not_sent(target, cause));
+        }
+        Ok(PreparedCall { nonce, expires, frame, continuation })
+    }
+
+    async fn send(
+        &self,
+        target: &DeviceTarget,
+        behaviour: &str,
+        call: PreparedCall,
+        wait: Duration,
+    ) -> Result<Value, CallError> {
+        let PreparedCall { nonce: _, expires, frame, continuation } = call;
+        let left = expires.since(now());
+        if left.is_zero() {
+            return Err(not_sent(target, "the request has expired"));
+        }
+        let Some(mut expected) = self.pending.expect(&continuation, &target.did) else {
+            return Err(not_sent(target, "the same request is under way already"));
+        };
+        let started = Instant::now();
+        // A reply carries the expiry of its request: past that, none can be valid.
+        match self.exchange(target, &mut expected, frame, wait.min(left)).await? {
+            Some(message) if message.is_empty() => Ok(Value::Null),
+            Some(message) => serde_json::from_slice(&message).map_err(|error| CallError::BadReply {
+                did: target.did.to_string(),
+                behaviour: behaviour.to_owned(),
+                cause: error.to_string(),
+            }),
+            None => Err(CallError::Silent {
+                did: target.did.to_string(),
+                behaviour: behaviour.to_owned(),
+                waited: started.elapsed(),
+            }),
+        }
+    }
+}
+
+/// Passes replies on until the link stops.
+async fn take_replies(
+    pending: Arc<Pending>,
+    mut arrived: mpsc::Receiver<InboundFrame>,
+    counters: Arc<super::LinkCounters>,
+) {
+    while let Some(frame) = arrived.recv().await {
+        if let Err(reason) = pending.accept(&frame, now()) {
+            tracing::debug!(peer = %frame.peer, reason = reason.code(), "message dropped");
+            counters.count_dropped(reason);
+        }
+    }
+}
+
+/// Tests what can be tested without the device, which would only be silent. Says what is wrong.
+fn check_grant(grant: &Token, key: &Key, target: &DeviceTarget, behaviour: &str, now: Nanos) -> Result<(), String> {
+    let path = Capability::parse(behaviour).map_err(|error| error.to_string())?;
+    if grant.action() != Action::Delegate {
+        return Err("it is not a token to delegate".to_owned());
+    }
+    if grant.subject() != key.did() {
+        return Err(format!("it is for {}, not for {}", grant.subject(), key.did()));
+    }
+    if let Some(audience) = grant.audience().filter(|audience| **audience != target.did) {
+        return Err(format!("it is for use at {audience}"));
+    }
+    if !grant.capabilities().iter().any(|granted| granted.implies(&path)) {
+        let granted = grant.capabilities().iter().map(Capability::as_str).collect::<Vec<_>>().join(", ");
+        return Err(format!("it allows {granted}"));
+    }
+    if grant.not_after() < now {
+        return Err(format!("it expired at {}", grant.not_after()));
+    }
+    Ok(())
+}
+
+fn now() -> Nanos {
+    Nanos::from_timestamp(jiff::Timestamp::now())
+}
+
+fn random<const N: usize>(target: &DeviceTarget) -> Result<[u8; N], CallError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| not_sent(target, format!("the system gives no random bytes: {error}")))?;
+    Ok(bytes)
+}
+
+fn not_sent(target: &DeviceTarget, cause: impl Into<String>) -> CallError {
+    CallError::NotSent { did: target.did.to_string(), cause: cause.into() }
+}
+
+fn not_granted(target: &DeviceTarget, capability: &str, cause: impl Into<String>) -> CallError {
+    CallError::NotGranted { did: target.did.to_string(), capability: capability.to_owned(), cause: cause.into() }
+}

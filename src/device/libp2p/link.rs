@@ -1,0 +1,290 @@
+//! [`Link`]: a handle to a running swarm, by which messages are sent; those that arrive come over a channel.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use libp2p::identity::Keypair;
+use libp2p::swarm::SwarmEvent;
+use libp2p::{Multiaddr, PeerId, Swarm};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::counters::LinkCounters;
+pub use super::frame::MAX_BODY_SENT;
+use super::swarm::{self, Behaviour};
+use super::task::{Command, Task};
+use crate::capability::Key;
+
+/// Messages under way to one peer at a time. A DMS resets streams above 64.
+const UNDER_WAY: usize = 32;
+/// Messages that have arrived and wait to be taken.
+const ARRIVED: usize = 1024;
+const COMMANDS: usize = 256;
+const LISTEN_WITHIN: Duration = Duration::from_secs(10);
+
+/// What a link is started with.
+#[derive(Clone, Debug)]
+pub struct LinkConfig {
+    /// The key: libp2p identity, and so the peer ID.
+    pub key: Key,
+    /// Multiaddresses to listen on; none for a client that only dials.
+    pub listen: Vec<String>,
+    /// Inboxes that messages are taken for, at least one: `root`, `user-…`.
+    pub inboxes: Vec<String>,
+}
+
+/// A message that arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InboundFrame {
+    /// Peer ID of the connection that it came over, proved by the handshake.
+    pub peer: String,
+    /// The inbox it is for.
+    pub inbox: String,
+    /// The message, an envelope as a rule.
+    pub body: Vec<u8>,
+}
+
+/// Why a link could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// No inbox, or one whose name cannot be part of a protocol name.
+    #[error("{name:?} is no name of an inbox: letters, digits, '.', '_' and '-' are allowed, and one inbox is needed")]
+    Inbox {
+        /// The name.
+        name: String,
+    },
+    /// Not a multiaddress.
+    #[error("{address:?} is not a multiaddress such as /ip4/0.0.0.0/tcp/9000: {cause}")]
+    Address {
+        /// The text.
+        address: String,
+        /// What is wrong.
+        cause: String,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {cause}")]
+    Listen {
+        /// The address.
+        address: String,
+        /// What the system said.
+        cause: String,
+    },
+    /// The transport could not be set up.
+    #[error("the libp2p transport could not be set up")]
+    Transport(#[source] std::io::Error),
+}
+
+/// Why a message was not written whole.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// No byte of it left: sending it again is safe.
+    #[error("nothing was sent: {cause}")]
+    NotSent {
+        /// What stood in the way.
+        cause: String,
+    },
+    /// Some or all of it may have arrived.
+    #[error("it is not known whether the message arrived: {cause}")]
+    Unknown {
+        /// What happened.
+        cause: String,
+    },
+}
+
+impl SendError {
+    fn not_sent(cause: impl Into<String>) -> Self {
+        Self::NotSent { cause: cause.into() }
+    }
+}
+
+/// A handle to a running swarm. When the last one is dropped, the swarm stops.
+#[derive(Clone, Debug)]
+pub struct Link {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    peer_id: String,
+    inboxes: Vec<String>,
+    commands: mpsc::Sender<Command>,
+    slots: Mutex<HashMap<PeerId, Arc<Semaphore>>>,
+    counters: Arc<LinkCounters>,
+}
+
+impl Link {
+    /// Starts a swarm and returns a handle to it and the messages that arrive. Returns once it listens on every address
+    /// of the configuration.
+    ///
+    /// # Errors
+    /// [`LinkError`], when the configuration is wrong or an address cannot be listened on.
+    pub async fn start(config: LinkConfig) -> Result<(Self, mpsc::Receiver<InboundFrame>), LinkError> {
+        let LinkConfig { key, listen, inboxes } = config;
+        check_inboxes(&inboxes)?;
+        let mut swarm = swarm::build(&identity(&key)?, &inboxes).map_err(LinkError::Transport)?;
+        for address in listen {
+            listen_on(&mut swarm, &address).await?;
+        }
+        let (frames, arrived) = mpsc::channel(ARRIVED);
+        let (commands, orders) = mpsc::channel(COMMANDS);
+        let counters = Arc::new(LinkCounters::default());
+        let peer_id = swarm.local_peer_id().to_string();
+        tokio::spawn(Task::new(swarm, orders, frames, counters.clone()).run());
+        let slots = Mutex::new(HashMap::new());
+        Ok((Self { shared: Arc::new(Shared { peer_id, inboxes, commands, slots, counters }) }, arrived))
+    }
+
+    /// The own peer ID.
+    pub fn peer_id(&self) -> &str {
+        &self.shared.peer_id
+    }
+
+    /// The inboxes that messages are taken for; at least one.
+    pub fn inboxes(&self) -> &[String] {
+        &self.shared.inboxes
+    }
+
+    /// What was counted since the start.
+    pub fn counters(&self) -> &Arc<LinkCounters> {
+        &self.shared.counters
+    }
+
+    /// The addresses that are listened on, with the ports that were assigned.
+    pub async fn listen_addresses(&self) -> Vec<String> {
+        let (answer, addresses) = oneshot::channel();
+        self.ask(Command::ListenAddresses { answer }).await;
+        addresses.await.unwrap_or_default()
+    }
+
+    /// Whether there is a connection to this peer.
+    pub async fn connected(&self, peer: &str) -> bool {
+        let Ok(peer) = peer.parse() else { return false };
+        let (answer, connected) = oneshot::channel();
+        self.ask(Command::IsConnected { peer, answer }).await;
+        connected.await.unwrap_or_default()
+    }
+
+    /// Sends a message of at most [`MAX_BODY_SENT`] bytes to an inbox of a peer, connecting first if need be. `addresses`
+    /// may be empty for a peer that is connected. Success means written, not read: only a reply proves anything.
+    ///
+    /// # Errors
+    /// [`SendError`], which says whether the message can have left.
+    pub async fn send(
+        &self,
+        peer: &str,
+        addresses: &[String],
+        inbox: &str,
+        body: Vec<u8>,
+        timeout: Duration,
+    ) -> Result<(), SendError> {
+        let deadline = Instant::now() + timeout;
+        let peer: PeerId =
+            peer.parse().map_err(|error| SendError::not_sent(format!("{peer:?} is no peer ID: {error}")))?;
+        let addresses = addresses.iter().map(|text| multiaddress(text)).collect::<Result<Vec<_>, _>>();
+        let addresses = addresses.map_err(|error| SendError::not_sent(error.to_string()))?;
+        if body.len() > MAX_BODY_SENT {
+            return Err(SendError::not_sent(format!(
+                "the message has {} bytes, more than {MAX_BODY_SENT}",
+                body.len()
+            )));
+        }
+        let slots = self.slots(peer);
+        let slot = timeout_at(deadline, slots.acquire()).await;
+        let Ok(Ok(_slot)) = slot else {
+            return Err(SendError::not_sent(format!("{UNDER_WAY} messages to this peer are under way already")));
+        };
+        self.connect(peer, addresses, deadline).await?;
+        let (done, sent) = oneshot::channel();
+        let within = deadline.saturating_duration_since(Instant::now());
+        if !self.ask(Command::Send { peer, inbox: inbox.to_owned(), body, within, done }).await {
+            return Err(SendError::not_sent("the link has stopped"));
+        }
+        sent.await.unwrap_or_else(|_| Err(SendError::Unknown { cause: "the link has stopped".to_owned() }))
+    }
+
+    async fn connect(&self, peer: PeerId, addresses: Vec<Multiaddr>, deadline: Instant) -> Result<(), SendError> {
+        let (done, connected) = oneshot::channel();
+        self.ask(Command::Connect { peer, addresses, done }).await;
+        match timeout_at(deadline, connected).await {
+            Ok(Ok(result)) => result.map_err(SendError::not_sent),
+            Ok(Err(_)) => Err(SendError::not_sent("the link has stopped")),
+            Err(_) => Err(SendError::not_sent("no connection was made in time")),
+        }
+    }
+
+    /// Says that a reply of this peer is overdue. If nothing at all was heard of it, its connection is closed.
+    pub(super) async fn suspect(&self, peer: &str) {
+        if let Ok(peer) = peer.parse() {
+            self.ask(Command::Suspect { peer }).await;
+        }
+    }
+
+    /// Stops the swarm, whatever other handles there are, and waits until its connections are closed.
+    pub async fn stop(self) {
+        let (done, stopped) = oneshot::channel();
+        if self.ask(Command::Stop { done }).await {
+            let _ = stopped.await;
+        }
+    }
+
+    async fn ask(&self, command: Command) -> bool {
+        self.shared.commands.send(command).await.is_ok()
+    }
+
+    fn slots(&self, peer: PeerId) -> Arc<Semaphore> {
+        const MANY: usize = 1024;
+        let mut slots = self.shared.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if slots.len() > MANY {
+            slots.retain(|_, slots| Arc::strong_count(slots) > 1);
+        }
+        slots.entry(peer).or_insert_with(|| Arc::new(Semaphore::new(UNDER_WAY))).clone()
+    }
+}
+
+fn check_inboxes(inboxes: &[String]) -> Result<(), LinkError> {
+    let plain = |name: &str| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        !name.is_empty() && name.len() <= 256 && name.bytes().all(allowed)
+    };
+    match inboxes.iter().find(|name| !plain(name)) {
+        Some(name) => Err(LinkError::Inbox { name: name.clone() }),
+        None if inboxes.is_empty() => Err(LinkError::Inbox { name: String::new() }),
+        None => Ok(()),
+    }
+}
+
+fn identity(key: &Key) -> Result<Keypair, LinkError> {
+    // `ed25519_from_bytes` wipes what it is given.
+    Keypair::ed25519_from_bytes(*key.expose_seed()).map_err(|error| LinkError::Transport(std::io::Error::other(error)))
+}
+
+fn multiaddress(address: &str) -> Result<Multiaddr, LinkError> {
+    let wrong =
+        |error: libp2p::multiaddr::Error| LinkError::Address { address: address.to_owned(), cause: error.to_string() };
+    address.parse().map_err(wrong)
+}
+
+async fn listen_on(swarm: &mut Swarm<Behaviour>, address: &str) -> Result<(), LinkError> {
+    let failed = |cause: String| LinkError::Listen { address: address.to_owned(), cause };
+    let listener = swarm.listen_on(multiaddress(address)?).map_err(|error| failed(error.to_string()))?;
+    let listening = async {
+        loop {
+            match swarm.select_next_some().await {
+                SwarmEvent::NewListenAddr { listener_id, .. } if listener_id == listener => return Ok(()),
+                SwarmEvent::ListenerError { listener_id, error } if listener_id == listener => {
+                    return Err(error.to_string());
+                }
+                SwarmEvent::ListenerClosed { listener_id, reason, .. } if listener_id == listener => {
+                    return Err(reason.err().map_or_else(|| "closed".to_owned(), |error| error.to_string()));
+                }
+                _ => {}
+            }
+        }
+    };
+    match timeout(LISTEN_WITHIN, listening).await {
+        Ok(result) => result.map_err(failed),
+        Err(_) => Err(failed(format!("nothing happened within {}s", LISTEN_WITHIN.as_secs()))),
+    }
+}

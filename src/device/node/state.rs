@@ -1,0 +1,349 @@
+//! What the node keeps on disk: `state.json` in its directory.
+//!
+//! The file is replaced as a whole (temporary file, fsync, rename, fsync of the directory), so a crash leaves either the
+//! old or the new one. It holds the environment of allocations and thus secrets: only its owner may read it.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    fs::File,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::Mutex;
+
+use crate::{
+    capability::{Did, Nanos},
+    device::dms::DeploymentState,
+};
+
+const FILE: &str = "state.json";
+const LOCK: &str = "lock";
+const SCHEMA: u32 = 1;
+
+/// Why the state could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The disk did not do as asked.
+    #[error("the node could not {action} {}: {cause}", .path.display())]
+    Disk {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        cause: io::Error,
+    },
+    /// Another process has it.
+    #[error("another node runs with the directory {}: stop it, or choose another --dir", .0.display())]
+    InUse(PathBuf),
+    /// It cannot be understood.
+    #[error("{} is not a state file that this version reads: {cause}. Move it away to start without deployments", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: String,
+    },
+}
+
+impl StateError {
+    fn disk(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |cause| Self::Disk { action, path: path.to_owned(), cause }
+    }
+}
+
+/// One deployment.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// 64 hex digits.
+    pub id: String,
+    /// Where it stands.
+    pub state: DeploymentState,
+    /// When it was taken.
+    pub created_at: Nanos,
+    /// When it last changed.
+    pub updated_at: Nanos,
+    /// Until when it must run.
+    pub deadline: Nanos,
+    /// Who asked for it.
+    pub owner: Did,
+    /// Marks to find it by.
+    pub metadata: BTreeMap<String, String>,
+    /// The ensemble as it came (the value of `v1`).
+    pub ensemble: Value,
+    /// What was given to its allocations, by manifest key; empty before they are provisioned.
+    pub allocations: BTreeMap<String, Given>,
+}
+
+impl fmt::Debug for Record {
+    /// Without the ensemble, which holds secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Record({} {} {:?})", self.id, self.state, self.allocations)
+    }
+}
+
+/// What one allocation was given and has used.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Given {
+    /// Private port by public port. The same for as long as the deployment lives.
+    pub ports: BTreeMap<u16, u16>,
+    /// How often its process has been started.
+    pub incarnation: u64,
+    /// Bytes received by the processes that have ended.
+    pub received: u64,
+    /// Bytes sent by the processes that have ended.
+    pub sent: u64,
+}
+
+/// A `new` that was taken: DMS itself would take it again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Seen {
+    sender: Did,
+    nonce: u64,
+    expires: Nanos,
+}
+
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+struct Kept {
+    schema: u32,
+    deployments: BTreeMap<String, Record>,
+    seen: Vec<Seen>,
+}
+
+/// The state of one node, in memory and on disk. A change that could not be written has not happened.
+pub struct Store {
+    directory: PathBuf,
+    kept: Mutex<Kept>,
+    _lock: File,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Store({})", self.directory.display())
+    }
+}
+
+impl Store {
+    /// Opens the state in `directory`, which is made if need be, and keeps other nodes out of it.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn open(directory: &Path) -> Result<Self, StateError> {
+        std::fs::create_dir_all(directory).map_err(StateError::disk("make the directory", directory))?;
+        let path = directory.join(LOCK);
+        let lock = File::create(&path).map_err(StateError::disk("open", &path))?;
+        lock.try_lock().map_err(|_| StateError::InUse(directory.to_owned()))?;
+        let kept = read(&directory.join(FILE))?;
+        Ok(Self { directory: directory.to_owned(), kept: Mutex::new(kept), _lock: lock })
+    }
+
+    /// All deployments, the oldest first.
+    pub async fn all(&self) -> Vec<Record> {
+        let mut records: Vec<Record> = self.kept.lock().await.deployments.values().cloned().collect();
+        records.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+        records
+    }
+
+    /// One deployment.
+    pub async fn get(&self, id: &str) -> Option<Record> {
+        self.kept.lock().await.deployments.get(id).cloned()
+    }
+
+    /// Whether this message was already taken by [`Store::take`].
+    pub async fn has_seen(&self, sender: &Did, nonce: u64) -> bool {
+        self.kept.lock().await.seen.iter().any(|seen| seen.sender == *sender && seen.nonce == nonce)
+    }
+
+    /// Takes a deployment up, unless the same message brought one before: `false` then. What is remembered of messages
+    /// is forgotten when they expire, since an expired one is dropped anyway.
+    ///
+    /// # Errors
+    /// [`StateError`], when it could not be written.
+    pub async fn take(&self, record: Record, nonce: u64, expires: Nanos) -> Result<bool, StateError> {
+        let mut kept = self.kept.lock().await;
+        if kept.seen.iter().any(|seen| seen.sender == record.owner && seen.nonce == nonce) {
+            return Ok(false);
+        }
+        let mut next = kept.clone();
+        let now = record.created_at;
+        next.seen.retain(|seen| seen.expires >= now);
+        next.seen.push(Seen { sender: record.owner.clone(), nonce, expires });
+        next.deployments.insert(record.id.clone(), record);
+        self.replace(&mut kept, next).await?;
+        Ok(true)
+    }
+
+    /// Changes one deployment. `change` says whether it changed anything; gives `None` when it did not or there is none.
+    ///
+    /// # Errors
+    /// [`StateError`], when it could not be written.
+    pub async fn change(
+        &self,
+        id: &str,
+        now: Nanos,
+        change: impl FnOnce(&mut Record) -> bool,
+    ) -> Result<Option<Record>, StateError> {
+        let mut kept = self.kept.lock().await;
+        let mut next = kept.clone();
+        let Some(record) = next.deployments.get_mut(id) else { return Ok(None) };
+        if !change(record) {
+            return Ok(None);
+        }
+        record.updated_at = now;
+        let changed = record.clone();
+        self.replace(&mut kept, next).await?;
+        Ok(Some(changed))
+    }
+
+    /// Removes one deployment, if `allowed`. `None`: there is none; `Some(false)`: not allowed.
+    ///
+    /// # Errors
+    /// [`StateError`], when it could not be written.
+    pub async fn remove(&self, id: &str, allowed: impl FnOnce(&Record) -> bool) -> Result<Option<bool>, StateError> {
+        let mut kept = self.kept.lock().await;
+        let Some(record) = kept.deployments.get(id) else { return Ok(None) };
+        if !allowed(record) {
+            return Ok(Some(false));
+        }
+        let mut next = kept.clone();
+        next.deployments.remove(id);
+        self.replace(&mut kept, next).await?;
+        Ok(Some(true))
+    }
+
+    async fn replace(&self, kept: &mut Kept, next: Kept) -> Result<(), StateError> {
+        let directory = self.directory.clone();
+        let path = directory.join(FILE);
+        let bytes =
+            serde_json::to_vec(&next).map_err(|error| StateError::disk("encode", &path)(io::Error::other(error)))?;
+        let written = tokio::task::spawn_blocking(move || write(&directory, &bytes)).await;
+        written.map_err(io::Error::other).and_then(|result| result).map_err(StateError::disk("write", &path))?;
+        *kept = next;
+        Ok(())
+    }
+}
+
+fn read(path: &Path) -> Result<Kept, StateError> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(Kept { schema: SCHEMA, deployments: BTreeMap::new(), seen: Vec::new() });
+        }
+        Err(error) => return Err(StateError::disk("read", path)(error)),
+    };
+    let damaged = |cause: String| StateError::Damaged { path: path.to_owned(), cause };
+    let value: Value = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+    // The version first: another one may hold anything else.
+    if value.get("schema").and_then(Value::as_u64) != Some(u64::from(SCHEMA)) {
+        return Err(damaged(format!("its schema is not {SCHEMA}")));
+    }
+    serde_json::from_value(value).map_err(|error| damaged(error.to_string()))
+}
+
+fn write(directory: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = tempfile::Builder::new().prefix(".state-").tempfile_in(directory)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(directory.join(FILE)).map_err(|error| error.error)?;
+    File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::capability::Key;
+
+    fn record(id: &str, created_at: u64) -> Record {
+        Record {
+            id: id.into(),
+            state: DeploymentState::Preparing,
+            created_at: Nanos(created_at),
+            updated_at: Nanos(created_at),
+            deadline: Nanos(9),
+            owner: Key::from_seed(rand::random()).did().clone(),
+            metadata: BTreeMap::from([("a".into(), "b".into())]),
+            ensemble: json!({"allocations": {"web": {"execution": {"params": {"environment": ["SECRET=x"]}}}}}),
+            allocations: BTreeMap::from([(
+                "device.web".into(),
+                Given { ports: BTreeMap::from([(20000, 80)]), incarnation: 2, received: 3, sent: 4 },
+            )]),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_is_there_after_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let (old, new) = (record("old", 1), record("new", 2));
+        {
+            let store = Store::open(directory.path()).unwrap();
+            assert!(store.take(new.clone(), 7, Nanos(50)).await.unwrap());
+            assert!(store.take(old.clone(), 7, Nanos(50)).await.unwrap());
+            assert!(matches!(Store::open(directory.path()), Err(StateError::InUse(_))));
+        }
+        let store = Store::open(directory.path()).unwrap();
+        assert_eq!(store.all().await, [old.clone(), new.clone()]);
+        assert_eq!(store.get("old").await, Some(old.clone()));
+        // The message of a removed deployment is not taken again, a later one is.
+        assert_eq!(store.remove("old", |_| true).await.unwrap(), Some(true));
+        assert!(!store.take(old.clone(), 7, Nanos(50)).await.unwrap());
+        assert!(store.has_seen(&old.owner, 7).await);
+        assert!(store.take(Record { created_at: Nanos(51), ..old.clone() }, 8, Nanos(60)).await.unwrap());
+        assert!(!store.has_seen(&old.owner, 7).await, "an expired message is forgotten");
+    }
+
+    #[tokio::test]
+    async fn changes_say_whether_they_happened() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        store.take(record("a", 1), 1, Nanos(50)).await.unwrap();
+        assert!(store.change("b", Nanos(5), |_| true).await.unwrap().is_none());
+        assert!(store.change("a", Nanos(5), |_| false).await.unwrap().is_none());
+        let running = |record: &mut Record| {
+            record.state = DeploymentState::Running;
+            true
+        };
+        let changed = store.change("a", Nanos(5), running).await.unwrap().unwrap();
+        assert_eq!((changed.state, changed.updated_at), (DeploymentState::Running, Nanos(5)));
+        assert_eq!(store.remove("a", |_| false).await.unwrap(), Some(false));
+        assert_eq!(store.remove("b", |_| true).await.unwrap(), None);
+        assert_eq!(store.all().await, [changed]);
+    }
+
+    #[tokio::test]
+    async fn a_change_that_cannot_be_written_has_not_happened() {
+        let directory = tempfile::tempdir().unwrap();
+        let inner = directory.path().join("node");
+        let store = Store::open(&inner).unwrap();
+        std::fs::remove_dir_all(&inner).unwrap();
+        assert!(matches!(store.take(record("a", 1), 1, Nanos(50)).await, Err(StateError::Disk { .. })));
+        assert_eq!(store.all().await, []);
+    }
+
+    #[test]
+    fn a_file_of_another_version_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        for text in [r#"{"schema":2,"deployments":{},"seen":[]}"#, "{", "[]", r#"{"schema":1}"#] {
+            std::fs::write(directory.path().join(FILE), text).unwrap();
+            assert!(matches!(Store::open(directory.path()), Err(StateError::Damaged { .. })), "{text}");
+            assert_eq!(std::fs::read_to_string(directory.path().join(FILE)).unwrap(), text);
+        }
+    }
+
+    #[tokio::test]
+    async fn only_the_owner_reads_it_and_no_secret_is_printed() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        store.take(record("a", 1), 1, Nanos(50)).await.unwrap();
+        let mode = std::fs::metadata(directory.path().join(FILE)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(!format!("{:?} {store:?}", record("a", 1)).contains("SECRET"));
+    }
+}

@@ -1,0 +1,7 @@
+//! The node through its seam: frames in, frames out, random keys, a clock that stands until it is moved, and a shell as
+//! the child program.
+
+mod children;
+mod deployments;
+mod judging;
+mod rig;
