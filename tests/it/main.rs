@@ -8,6 +8,7 @@ mod api;
 mod chart;
 mod cluster;
 mod definitions;
+mod docs;
 mod deploy;
 mod examples;
 mod fields;
