@@ -17,10 +17,6 @@ pub struct OperatorConfig {
     #[arg(value_parser = parse_provider)]
     pub provider: ProviderName,
 
-    /// Namespaces whose HostingDeployments and CapabilityRevocations are looked at; give it once for each. Absent: all.
-    #[arg(long = "watch-namespace", value_name = "NAMESPACE", value_parser = NonEmptyStringValueParser::new())]
-    pub watch_namespaces: Vec<String>,
-
     /// Address of /livez, /readyz and /metrics.
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
     pub http_bind: SocketAddr,
@@ -158,7 +154,6 @@ mod tests {
     fn defaults() -> OperatorConfig {
         OperatorConfig {
             provider: ProviderName { namespace: "dms-operator".into(), name: "default".into() },
-            watch_namespaces: vec![],
             http_bind: "0.0.0.0:8080".parse().unwrap(),
             site_bind: "0.0.0.0:8081".parse().unwrap(),
             site_url: None,
@@ -183,8 +178,6 @@ mod tests {
         let image = format!("registry.example.org/dms-operator@sha256:{}", "a".repeat(64));
         let config = parse(&[
             "--provider=hosting/second",
-            "--watch-namespace=a",
-            "--watch-namespace=b",
             "--http-bind=127.0.0.1:1",
             "--site-bind=[::1]:2",
             "--site-url=https://sites.example.org/",
@@ -203,7 +196,6 @@ mod tests {
             config,
             OperatorConfig {
                 provider: ProviderName { namespace: "hosting".into(), name: "second".into() },
-                watch_namespaces: vec!["a".into(), "b".into()],
                 http_bind: "127.0.0.1:1".parse().unwrap(),
                 site_bind: "[::1]:2".parse().unwrap(),
                 site_url: Some("https://sites.example.org".into()),

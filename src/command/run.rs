@@ -1,6 +1,6 @@
 //! `dms-operator run`: the operator.
 
-use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Secret};
@@ -15,10 +15,12 @@ use tokio_util::sync::CancellationToken;
 use super::CommandError;
 use crate::{
     api::{CapabilityRevocation, HostingDeployment, HostingDevice, HostingProvider, names::REPORTER},
+    config::{OperatorConfig, ProviderName},
     controller::{
         self,
         clock::{self, Clock},
         context::{Parts, Settings},
+        counted::CountedClient,
         identity::{self, Identity},
         lease::{Campaign, LeaseConfig},
         revocation::RevocationBook,
@@ -29,63 +31,18 @@ use crate::{
         site_table::SiteTable,
     },
     metrics::Metrics,
-    plan::span::parse_span,
     server::{Readiness, Server},
     store::archive::{ArchiveFetcher, ArchivePolicy},
-    telemetry::{self, LogFormat},
+    telemetry,
 };
 
-/// Shortest life of a request for a deployment: DMS refuses less than 59 s (protocol notes §5.3).
-const SHORTEST_WINDOW: Duration = Duration::from_mins(1);
 const CRD_PAUSE: Duration = Duration::from_secs(2);
 
 /// Arguments of the operator.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The HostingProvider to serve, as NAMESPACE/NAME. Its namespace is the operator's own.
-    #[arg(long, env = "DMS_OPERATOR_PROVIDER", value_parser = parse_provider, default_value = "dms-operator/default")]
-    provider: (String, String),
-    /// Address of /livez, /readyz and /metrics.
-    #[arg(long, default_value = "0.0.0.0:8080")]
-    http_bind: SocketAddr,
-    /// Address at which site servers ask what to serve.
-    #[arg(long, default_value = "0.0.0.0:8081")]
-    site_bind: SocketAddr,
-    /// Where site servers on devices reach --site-bind, for example https://sites.example.org. Absent: the address
-    /// that --site-bind was given by the system, which only works on one machine.
-    #[arg(long)]
-    site_url: Option<String>,
-    /// Image of the site server, as NAME@sha256:…. Absent: this executable's own digest, which only the embedded
-    /// device of the same build runs.
-    #[arg(long)]
-    site_image: Option<String>,
-    /// How long a request for a new deployment lives; at least 60s.
-    #[arg(long, default_value = "5m", value_parser = parse_span)]
-    device_window: Duration,
-    /// How long the lease is held without a sign of life.
-    #[arg(long, default_value = "30s", value_parser = parse_span)]
-    lease_duration: Duration,
-    /// How often everything is looked at again.
-    #[arg(long, default_value = "60s", value_parser = parse_span)]
-    resync: Duration,
-    /// How many objects of a kind are worked on at once.
-    #[arg(long, default_value_t = 16)]
-    concurrency: u16,
-    /// Fetch archives from private addresses too: for clusters without a way out, and for tests.
-    #[arg(long)]
-    allow_private_archives: bool,
-    /// Form of log lines.
-    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
-    log_format: LogFormat,
-}
-
-fn parse_provider(text: &str) -> Result<(String, String), String> {
-    match text.split_once('/') {
-        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
-            Ok((namespace.to_owned(), name.to_owned()))
-        }
-        _ => Err("write it as NAMESPACE/NAME".to_owned()),
-    }
+    #[command(flatten)]
+    config: OperatorConfig,
 }
 
 /// Runs until told to stop, or until the lease is lost.
@@ -93,10 +50,8 @@ fn parse_provider(text: &str) -> Result<(String, String), String> {
 /// # Errors
 /// [`CommandError`] when it cannot start, and when the lease is lost: then the process must end at once.
 pub async fn run(args: Args) -> Result<ExitCode, CommandError> {
+    let args = args.config;
     telemetry::install(args.log_format);
-    if args.device_window < SHORTEST_WINDOW {
-        return Err(CommandError::new("--device-window is shorter than 60s, which DMS devices refuse"));
-    }
     let stop = stop_on_signal()?;
     let metrics = Arc::new(Metrics::new());
     let readiness = Readiness::new(["crds", "leader or standby"]);
@@ -107,10 +62,7 @@ pub async fn run(args: Args) -> Result<ExitCode, CommandError> {
     let client = Client::try_default().await.map_err(|error| {
         CommandError::because("no Kubernetes API server is configured. Set KUBECONFIG, or run in a cluster", error)
     })?;
-    let result = tokio::select! {
-        result = lead(&args, &client, metrics, &readiness, &stop) => result,
-        () = stop.cancelled() => Ok(ExitCode::SUCCESS),
-    };
+    let result = lead(&args, &client, metrics, &readiness, &stop).await;
     server.stop();
     result
 }
@@ -132,15 +84,18 @@ fn stop_on_signal() -> Result<CancellationToken, CommandError> {
 
 /// Waits for the kinds and for the lease, then works until the end of either.
 async fn lead(
-    args: &Args,
+    args: &OperatorConfig,
     client: &Client,
     metrics: Arc<Metrics>,
     readiness: &Readiness,
     stop: &CancellationToken,
 ) -> Result<ExitCode, CommandError> {
-    wait_for_kinds(client).await;
+    tokio::select! {
+        () = wait_for_kinds(client) => {}
+        () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
+    }
     readiness.open("crds");
-    let (namespace, _) = &args.provider;
+    let namespace = &args.provider.namespace;
     let identity = std::env::var("HOSTNAME").unwrap_or_else(|_| "dms-operator".to_owned());
     let mut lease = LeaseConfig::new(namespace, "dms-operator", identity);
     lease.duration = args.lease_duration;
@@ -150,9 +105,17 @@ async fn lead(
         .map_err(|error| CommandError::because("--lease-duration cannot be used", error))?;
     readiness.open("leader or standby");
     let mut claim = campaign.claim();
-    if !claim.acquired().await {
+    let acquired = tokio::select! {
+        acquired = claim.acquired() => acquired,
+        () = stop.cancelled() => {
+            campaign.end().await;
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    if !acquired {
         return Err(CommandError::new("the campaign for the lease ended"));
     }
+    metrics.leader(true);
     tracing::info!(namespace, "the lease is held: working");
     let work = work(args, client, metrics, stop.clone());
     let outcome = tokio::select! {
@@ -192,21 +155,25 @@ fn not_found(error: &kube::Error) -> bool {
 }
 
 async fn work(
-    args: &Args,
+    args: &OperatorConfig,
     client: &Client,
     metrics: Arc<Metrics>,
     stop: CancellationToken,
 ) -> Result<(), CommandError> {
-    let (namespace, provider) = args.provider.clone();
-    let identity = identity(client, &namespace, &provider).await?;
+    let ProviderName { namespace, name: provider } = args.provider.clone();
+    let identity = tokio::select! {
+        identity = identity(client, &namespace, &provider) => identity?,
+        () = stop.cancelled() => return Ok(()),
+    };
     let did = identity.key.did().clone();
     tracing::info!(%did, installation = identity.installation.id(), "speaking for the provider");
 
-    let link = LinkConfig { key: identity.key.clone(), listen: Vec::new(), inboxes: vec![inbox()] };
+    let link = LinkConfig { key: identity.key.clone(), listen: args.p2p_listen.clone(), inboxes: vec![inbox()] };
     let (link, arrived) = Link::start(link)
         .await
         .map_err(|error| CommandError::because("the libp2p host could not be started", error))?;
-    let device_client = Arc::new(DmsClient::new(link.clone(), arrived, identity.key.clone()));
+    let device_client = DmsClient::new(link.clone(), arrived, identity.key.clone());
+    let device_client = Arc::new(CountedClient::new(device_client, Arc::clone(&metrics)));
 
     let revocations = RevocationBook::default();
     revocations.load(client, &namespace).await.map_err(|error| {

@@ -74,8 +74,8 @@ pub struct DeviceHealth {
 pub struct Memory {
     /// Its accepted revisions, newest first, once they were read.
     pub revisions: Option<Vec<Revision>>,
-    /// Releases known to be whole in the store.
-    pub published: BTreeSet<String>,
+    /// Releases known to be whole in the store, and their size in bytes.
+    pub published: BTreeMap<String, u64>,
     /// Failures in a row of things outside.
     pub failures: u32,
     /// Looks in a row at something that is being started.
@@ -84,6 +84,8 @@ pub struct Memory {
     pub site: Option<(String, i64)>,
     /// Device chosen, before the watch shows the status that says so.
     pub device: Option<String>,
+    /// Since when the recorded deployment is seen to have failed.
+    pub failed_since: Option<Nanos>,
     /// Generation for which an unreadable object was reported.
     pub reported: Option<i64>,
     /// Its meter.

@@ -1,8 +1,9 @@
 //! Events: one per change, never one per pass, and never a reason for a pass to fail.
 
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Condition};
-use kube::runtime::events::{Event, EventType, Recorder};
+use kube::runtime::events::{Event, EventType};
 
+use super::context::Context;
 use crate::{
     api::{ConditionType, Reason},
     plan::conditions,
@@ -12,7 +13,7 @@ use crate::{
 const NOTE_LIMIT: usize = 1000;
 
 /// Tells of each condition that changed and that somebody would want to know of.
-pub async fn changes(recorder: &Recorder, about: &ObjectReference, before: &[Condition], after: &[Condition]) {
+pub async fn changes(context: &Context, about: &ObjectReference, before: &[Condition], after: &[Condition]) {
     let changed = conditions::changed(before, after);
     // The summary repeats the reason of a part; one Event for both is enough.
     let of_parts: Vec<&str> =
@@ -25,7 +26,7 @@ pub async fn changes(recorder: &Recorder, about: &ObjectReference, before: &[Con
             || (is_summary(condition) && of_parts.contains(&condition.reason.as_str()));
         if !quiet {
             let warning = condition.status != "True";
-            publish(recorder, about, warning, &condition.reason, &condition.type_, &condition.message).await;
+            publish(context, about, warning, &condition.reason, &condition.type_, &condition.message).await;
         }
     }
 }
@@ -38,7 +39,7 @@ fn is_summary(condition: &Condition) -> bool {
 
 /// Publishes one Event.
 pub async fn publish(
-    recorder: &Recorder,
+    context: &Context,
     about: &ObjectReference,
     warning: bool,
     reason: &str,
@@ -56,7 +57,8 @@ pub async fn publish(
         action: action.to_owned(),
         secondary: None,
     };
-    if let Err(error) = recorder.publish(&event, about).await {
+    context.metrics.event(warning, reason);
+    if let Err(error) = context.recorder.publish(&event, about).await {
         tracing::warn!(%error, reason, "an Event could not be published");
     }
 }

@@ -10,6 +10,7 @@
 pub mod checkpoint;
 pub mod clock;
 pub mod context;
+pub mod counted;
 pub mod deployment;
 mod device;
 mod error;
@@ -208,7 +209,7 @@ where
         match &result {
             Err(Error::Conflict(_) | Error::Holding(_)) | Ok(_) => {}
             Err(error) => {
-                tracing::warn!(kind, object = about, error = chain(error), "a pass failed and is tried again")
+                tracing::warn!(kind, object = about, error = chain(error), "a pass failed and is tried again");
             }
         }
         result
@@ -245,7 +246,7 @@ where
         if !told {
             let note = format!("the object cannot be read, so nothing is changed for it: {invalid}");
             let reason = crate::api::Reason::InvalidObject.as_str();
-            events::publish(&context.recorder, &about, true, reason, "Read", &note).await;
+            events::publish(&context, &about, true, reason, "Read", &note).await;
         }
         Ok(Action::await_change())
     })

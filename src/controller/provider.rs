@@ -149,6 +149,6 @@ async fn publish_status(
     api.patch_status(&object.name_any(), &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(patch))
         .await
         .map_err(Error::api(format!("writing the status of HostingProvider {}", object.name_any())))?;
-    events::changes(&context.recorder, &object.object_ref(&()), &before.conditions, &status.conditions).await;
+    events::changes(context, &object.object_ref(&()), &before.conditions, &status.conditions).await;
     Ok(())
 }

@@ -107,7 +107,7 @@ pub async fn reconcile(object: Arc<CapabilityRevocation>, context: Arc<Context>)
                 "writing the status of CapabilityRevocation {namespace}/{}",
                 object.name_any()
             )))?;
-        events::changes(&context.recorder, &object.object_ref(&()), &before.conditions, &status.conditions).await;
+        events::changes(&context, &object.object_ref(&()), &before.conditions, &status.conditions).await;
     }
     Ok(Action::requeue(context.settings.resync * 10))
 }

@@ -9,6 +9,7 @@ use crate::{
     controller::{
         checkpoint::{self, Step as Checkpoint},
         context::{Context, status_of, stored_time},
+        device,
         error::Error,
     },
     device::{CallError, DeviceTarget, PreparedCall, dms},
@@ -42,36 +43,70 @@ pub(super) fn device_for(subject: &Subject, context: &Context, files: &Provided)
             context.remember(&subject.uid, |memory| memory.device = Some(device.name.clone()));
             Ok(device.name.clone())
         }
-        None => Err((
-            Reason::NoDevice,
-            format!(
-                "none of the {} HostingDevices is ready, schedulable and carries the labels of spec.placement; one is \
-                 awaited",
-                candidates.len()
-            ),
-        )),
+        None => Err((Reason::NoDevice, no_device(candidates.len()))),
     }
 }
 
-/// Carries out the steps. Whether anything changed that is worth another look at once.
+/// What came of carrying out steps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Carried {
+    /// Nothing was to be done.
+    Nothing,
+    /// Something changed that is worth another look at once.
+    Changed,
+    /// Something outside stood in the way; it is tried again with growing pauses.
+    Hindered(Reason, String),
+}
+
+/// Carries out the steps.
 pub(super) async fn carry_out(
     subject: &Subject,
     context: &Context,
     device: Option<&str>,
     steps: &[Step],
     draft: &mut Draft,
-) -> Result<bool, Error> {
-    let Some(device) = device else { return Ok(false) };
-    let Ok(target) = context.target(device) else { return Ok(false) };
-    let mut progressed = false;
+) -> Result<Carried, Error> {
+    let Some(device) = device else { return Ok(Carried::Nothing) };
+    let Ok(target) = context.target(device) else { return Ok(Carried::Nothing) };
+    let mut carried = Carried::Nothing;
     for step in steps {
-        progressed |= match step {
-            Step::Begin { attempt } => begin(subject, context, device, &target, *attempt, draft).await?,
+        carried = match step {
+            Step::Begin { attempt } => begin_somewhere(subject, context, device, &target, *attempt, draft).await?,
             Step::Adopt { id, attempt } => adopt(subject, context, device, id, *attempt, draft).await?,
             Step::Stop { id } => stop(context, &target, id, draft).await,
         };
     }
-    Ok(progressed)
+    Ok(carried)
+}
+
+/// A further attempt stays on the device of the one before, unless nothing new may go there.
+async fn begin_somewhere(
+    subject: &Subject,
+    context: &Context,
+    device: &str,
+    target: &DeviceTarget,
+    attempt: i64,
+    draft: &mut Draft,
+) -> Result<Carried, Error> {
+    let wanted = crate::plan::validate::wanted(&subject.spec);
+    let candidates = context.candidates();
+    let here: Vec<_> = candidates.iter().filter(|candidate| candidate.name == device).cloned().collect();
+    if place(&here, wanted.selector.as_ref()).is_some() {
+        return begin(subject, context, device, target, attempt, draft).await;
+    }
+    let other = place(&candidates, wanted.selector.as_ref()).map(|candidate| candidate.name.clone());
+    let Some(other) = other else { return Ok(Carried::Hindered(Reason::NoDevice, no_device(candidates.len()))) };
+    match context.target(&other) {
+        Ok(target) => begin(subject, context, &other, &target, attempt, draft).await,
+        Err((reason, message)) => Ok(Carried::Hindered(reason, message)),
+    }
+}
+
+fn no_device(devices: usize) -> String {
+    format!(
+        "none of the {devices} HostingDevices is ready, schedulable and carries the labels of spec.placement; one is \
+         awaited"
+    )
 }
 
 /// The create bracket: read the live object; record the attempt; send exactly that envelope, once; learn the id;
@@ -83,7 +118,7 @@ async fn begin(
     target: &DeviceTarget,
     attempt: i64,
     draft: &mut Draft,
-) -> Result<bool, Error> {
+) -> Result<Carried, Error> {
     let live = read_live(subject, context).await?;
     draft.based_on(&live);
     checkpoint::reached(Checkpoint::Read).await;
@@ -91,12 +126,12 @@ async fn begin(
     let call = match request(subject, context, target, attempt)? {
         Ok(call) => call,
         Err(error) => {
-            draft.state(ConditionType::Deployed, Value::False, super::super::device::reason(&error), error.to_string());
-            return Ok(false);
+            return Ok(Carried::Hindered(device::reason(&error), error.to_string()));
         }
     };
     context.remember(&subject.uid, |memory| memory.site = None);
     let before = draft.status.deployment.take();
+    (draft.status.release, draft.status.url) = (None, None);
     draft.status.deployment = Some(DeploymentRecord {
         device: device.to_owned(),
         attempt,
@@ -113,43 +148,28 @@ async fn begin(
     checkpoint::reached(Checkpoint::Sent).await;
     let reply = match reply.and_then(|reply| dms::deployment_new_reply(target, reply)) {
         Ok(reply) => reply,
-        Err(error) => return not_answered(subject, context, draft, before, &error).await,
+        Err(error) => return Ok(not_answered(subject, draft, before, &error)),
     };
     if reply.ensemble_id.is_empty() {
         draft.status.deployment = before;
-        draft.state(
-            ConditionType::Deployed,
-            Value::False,
-            Reason::DeviceRefused,
-            format!("device {device} refused the deployment: {}", reply.error),
-        );
-        let refused = Outcome::Reconciling(Reason::DeviceRefused, format!("device {device} refused: {}", reply.error));
-        draft.write(subject, context, &refused).await?;
-        return Ok(false);
+        let message = format!("device {device} refused the deployment: {}", reply.error);
+        return Ok(Carried::Hindered(Reason::DeviceRefused, message));
     }
     checkpoint::reached(Checkpoint::Known).await;
     bind(subject, context, draft, &reply.ensemble_id, &creating).await?;
     checkpoint::reached(Checkpoint::Bound).await;
-    Ok(true)
+    Ok(Carried::Changed)
 }
 
 /// A request that never left is taken back; any other leaves the attempt open, and the list tells.
-async fn not_answered(
-    subject: &Subject,
-    context: &Context,
-    draft: &mut Draft,
-    before: Option<DeploymentRecord>,
-    error: &CallError,
-) -> Result<bool, Error> {
-    let reason = super::super::device::reason(error);
+fn not_answered(subject: &Subject, draft: &mut Draft, before: Option<DeploymentRecord>, error: &CallError) -> Carried {
+    let reason = device::reason(error);
     draft.state(ConditionType::DeviceReachable, Value::Unknown, reason, error.to_string());
     if error.never_sent() {
         draft.status.deployment = before;
-        let waiting = Outcome::Reconciling(reason, error.to_string());
-        draft.write(subject, context, &waiting).await?;
     }
     tracing::warn!(namespace = subject.namespace, name = subject.name, %error, "a request for a deployment was not answered");
-    Ok(false)
+    Carried::Hindered(reason, error.to_string())
 }
 
 /// Records the id. A conflict here is somebody else's write, say of the spec: the record is still ours, so it is read
@@ -188,7 +208,7 @@ async fn adopt(
     id: &str,
     attempt: i64,
     draft: &mut Draft,
-) -> Result<bool, Error> {
+) -> Result<Carried, Error> {
     let live = read_live(subject, context).await?;
     draft.based_on(&live);
     let (nonce, expires) = draft
@@ -200,21 +220,20 @@ async fn adopt(
         Some(DeploymentRecord { device: device.to_owned(), attempt, nonce, expires, id: Some(id.to_owned()) });
     let adopted = Outcome::Reconciling(Reason::Creating, format!("deployment {id} was found on the device by its tag"));
     draft.write(subject, context, &adopted).await?;
-    Ok(true)
+    Ok(Carried::Changed)
 }
 
-async fn stop(context: &Context, target: &DeviceTarget, id: &str, draft: &mut Draft) -> bool {
+async fn stop(context: &Context, target: &DeviceTarget, id: &str, draft: &mut Draft) -> Carried {
     match dms::deployment_shutdown(context.device_client.as_ref(), target, id).await {
-        Ok(outcome) if outcome.ok => true,
-        Ok(outcome) => {
-            let message = format!("the device did not stop deployment {id}: {}", outcome.error);
-            draft.state(ConditionType::Deployed, Value::Unknown, Reason::DeviceRefused, message);
-            false
-        }
+        Ok(outcome) if outcome.ok => Carried::Changed,
+        Ok(outcome) => Carried::Hindered(
+            Reason::DeviceRefused,
+            format!("the device did not stop deployment {id}: {}", outcome.error),
+        ),
         Err(error) => {
-            let reason = super::super::device::reason(&error);
+            let reason = device::reason(&error);
             draft.state(ConditionType::DeviceReachable, Value::Unknown, reason, error.to_string());
-            false
+            Carried::Hindered(reason, error.to_string())
         }
     }
 }
@@ -297,7 +316,9 @@ pub(super) fn direct_site(subject: &Subject, context: &Context, files: &Provided
     }
     let recorded = subject.status.deployment.as_ref().map(|record| (subject.uid.clone(), record.attempt));
     let current = context.remember(&subject.uid, |memory| memory.site.clone()).or(recorded);
-    let (Some(serving), Some((uid, attempt))) = (&files.serving, current) else { return };
+    // Permission that was taken back closes the site; any other fault leaves it as it is.
+    let withheld = files.withheld.as_ref();
+    let (Some(serving), Some((uid, attempt))) = (files.serving.as_ref().or(withheld), current) else { return };
     let Ok(release) = ReleaseId::parse(&serving.wanted.release) else { return };
     let Some(site) = subject.site() else { return };
     context.sites.set(
@@ -307,7 +328,7 @@ pub(super) fn direct_site(subject: &Subject, context: &Context, files: &Provided
             owner: subject.owner.clone(),
             release,
             index_file: serving.wanted.index_file.clone(),
-            public: serving.wanted.access == Access::Public,
+            public: withheld.is_none() && serving.wanted.access == Access::Public,
             not_after: serving.until,
             links: serving.accepted.links.clone(),
         },

@@ -6,7 +6,7 @@ use kube::{Resource as _, ResourceExt as _};
 
 use super::{Subject, resource, status::Draft};
 use crate::{
-    api::{AcceptedRevision, ConditionType, HostingDeploymentSpec, OnExpiry, Reason},
+    api::{AcceptedRevision, ConditionType, HostingDeploymentSpec, OnExpiry, Permission, Reason},
     capability::{Nanos, Refusal},
     controller::{
         context::{Context, Served, stored_time},
@@ -104,6 +104,10 @@ pub(super) async fn establish(
             Some(refusal)
         }
     };
+    if served.terms.rollback == Permission::Refuse {
+        // The order of acceptance is kept beside the object, where others may write; the signed time is not theirs.
+        judged.sort_by_key(|(_, standing)| std::cmp::Reverse(signed(standing)));
+    }
     let (candidates, next_change) = candidates(judged, served, now);
     if let Some(newest) = candidates.first() {
         draft.status.accepted_revision = Some(AcceptedRevision {
@@ -138,6 +142,13 @@ fn store(subject: &Subject, context: &Context) -> Revisions {
     owner.name = subject.object.name_any();
     owner.controller = None;
     Revisions::of(&context.client, &subject.namespace, owner)
+}
+
+fn signed(standing: &Standing) -> Option<Nanos> {
+    match standing {
+        Standing::Valid(accepted) | Standing::Expired { accepted, .. } => Some(accepted.signed),
+        Standing::Refused(_) => None,
+    }
 }
 
 fn highest_of(judged: &[(HostingDeploymentSpec, Standing)]) -> Option<Highest> {

@@ -46,7 +46,7 @@ pub(super) async fn pass(subject: &Subject, context: &Context) -> Result<Action,
     }
     let Some(record) = &subject.status.deployment else { return conclude(subject, context, false).await };
     let (sight, details) = observe::observe(subject, context, &record.device).await;
-    measure::take(subject, context, &sight, &details).await;
+    measure::take(subject, context, &sight, &details);
     let Decision { steps, phase } = decide(false, &subject.record(), &sight, context.clock.now(), SKEW);
     if matches!(phase, Phase::Idle) {
         return conclude(subject, context, false).await;
@@ -102,7 +102,7 @@ async fn conclude(subject: &Subject, context: &Context, abandoned: bool) -> Resu
     } else {
         (Reason::CleanedUp, format!("nothing runs any more; its releases are kept until at least {}", tombstone.until))
     };
-    events::publish(&context.recorder, &subject.reference(), abandoned, reason.as_str(), "Delete", &note).await;
+    events::publish(context, &subject.reference(), abandoned, reason.as_str(), "Delete", &note).await;
     Ok(Action::await_change())
 }
 

@@ -27,6 +27,8 @@ pub(super) struct Provided {
     pub serving: Option<Candidate>,
     /// Why the newest revision is not the one served.
     pub fault: Option<Fault>,
+    /// The newest revision, when the provider does not permit it to be served.
+    pub withheld: Option<Candidate>,
 }
 
 /// What stands between a revision and its being served.
@@ -79,9 +81,13 @@ pub(super) async fn provide(
         match result {
             Ok(()) => {
                 provided.serving = Some(candidate.clone());
+                provided.withheld = None;
                 break;
             }
-            Err(fault) if age == 0 => provided.fault = Some(fault),
+            Err(fault) if age == 0 => {
+                provided.withheld = (fault.reason == Reason::PublicAccessRefused).then(|| candidate.clone());
+                provided.fault = Some(fault);
+            }
             Err(_) => {}
         }
     }
@@ -108,18 +114,17 @@ async fn present(
     newest: bool,
 ) -> Result<(), Fault> {
     let release = &candidate.wanted.release;
-    if context.remember(&subject.uid, |memory| memory.published.contains(release)) {
+    if context.remember(&subject.uid, |memory| memory.published.contains_key(release)) {
         return Ok(());
     }
     let id = ReleaseId::parse(release).map_err(|error| Fault::stall(Reason::InvalidObject, error.to_string()))?;
-    let found = served.publisher.release_exists(&subject.owner, id).await.map_err(|error| storage_fault(&error))?;
-    if !found {
-        if !newest {
-            return Err(Fault::wait(Reason::ReleaseNotFound, format!("release {release} is not in the store")));
-        }
-        fetch_and_publish(subject, context, served, candidate, id).await?;
-    }
-    context.remember(&subject.uid, |memory| memory.published.insert(release.clone()));
+    let found = served.publisher.load_release(&subject.owner, id).await.map_err(|error| storage_fault(&error))?;
+    let bytes = match found {
+        Some(found) => found.total_bytes(),
+        None if newest => fetch_and_publish(subject, context, served, candidate, id).await?,
+        None => return Err(Fault::wait(Reason::ReleaseNotFound, format!("release {release} is not in the store"))),
+    };
+    context.remember(&subject.uid, |memory| memory.published.insert(release.clone(), bytes));
     Ok(())
 }
 
@@ -129,7 +134,7 @@ async fn fetch_and_publish(
     served: &Served,
     candidate: &Candidate,
     id: ReleaseId,
-) -> Result<(), Fault> {
+) -> Result<u64, Fault> {
     let files = match &candidate.wanted.source {
         None => {
             return Err(Fault::wait(
@@ -161,7 +166,7 @@ async fn fetch_and_publish(
         uploaded = report.uploaded_blobs, bytes = report.uploaded_bytes, present = report.present_blobs,
         "release published"
     );
-    Ok(())
+    Ok(release.total_bytes())
 }
 
 fn within_quota(release: &Release, served: &Served) -> Result<(), Fault> {

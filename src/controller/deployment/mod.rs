@@ -29,7 +29,7 @@ use kube::{
 };
 use serde_json::Value;
 
-use self::status::Draft;
+use self::{apply::Carried, status::Draft};
 use super::{
     context::{Context, Served, status_of},
     error::Error,
@@ -45,7 +45,7 @@ use crate::{
     plan::{
         backoff,
         conditions::Outcome,
-        decide::{Decision, Phase, Record, Sight, Step, decide},
+        decide::{Decision, Phase, Progress, Record, Sight, Step, decide},
         validate::namespace_allowed,
     },
 };
@@ -189,7 +189,7 @@ async fn report_unreadable(object: &DynamicObject, context: &Context, cause: &st
             "the object cannot be read, so nothing is changed for it: {cause}. Correct its spec and sign it again"
         );
         let about = object.object_ref(&resource());
-        events::publish(&context.recorder, &about, true, Reason::InvalidObject.as_str(), "Read", &note).await;
+        events::publish(context, &about, true, Reason::InvalidObject.as_str(), "Read", &note).await;
         tracing::warn!(namespace = ?object.namespace(), name = %object.name_any(), cause, "an object cannot be read");
     }
     Ok(Action::await_change())
@@ -215,18 +215,44 @@ async fn pass(subject: &Subject, context: &Context) -> Result<Action, Error> {
         }
     };
     let decision = decide(wanted, &subject.record(), &sight, context.clock.now(), crate::plan::authorise::SKEW);
-    measure::take(subject, context, &sight, &details).await;
+    measure::take(subject, context, &sight, &details);
     apply::direct_site(subject, context, &files, &details);
     draft.saw(&sight, &decision);
     let Decision { mut steps, phase } = decision;
     if files.serving.is_none() {
         steps.retain(|step| !matches!(step, Step::Begin { .. }));
     }
+    let phase = after_failure(subject, context, &sight, &mut steps).unwrap_or(phase);
     let place = device.as_deref().ok();
-    let progressed = apply::carry_out(subject, context, place, &steps, &mut draft).boxed().await?;
-    let outcome = draft.sum_up(subject, context, &authority, &files, &phase, &details);
-    let next = next_look(subject, context, &phase, &outcome, progressed, authority.next_change);
+    let carried = apply::carry_out(subject, context, place, &steps, &mut draft).boxed().await?;
+    let outcome = match &carried {
+        Carried::Hindered(reason, message) => Outcome::Reconciling(*reason, message.clone()),
+        Carried::Nothing | Carried::Changed => draft.sum_up(subject, context, &authority, &files, &phase, &details),
+    };
+    let next = next_look(subject, context, &phase, &outcome, &carried, authority.next_change);
     status::finish(subject, context, draft, outcome, next).await
+}
+
+/// A deployment that failed on the device is begun anew after a pause that grows with the attempts.
+fn after_failure(subject: &Subject, context: &Context, sight: &Sight, steps: &mut Vec<Step>) -> Option<Phase> {
+    let (Record::Bound { attempt, id }, Sight::Seen { own, .. }) = (subject.record(), sight) else { return None };
+    let failed = own.iter().any(|own| own.id == id && own.progress == Progress::Failed);
+    let now = context.clock.now();
+    let since = context.remember(&subject.uid, |memory| {
+        memory.failed_since = if failed { memory.failed_since.or(Some(now)) } else { None };
+        memory.failed_since
+    })?;
+    let pause = backoff::OUTSIDE.pause(u32::try_from(attempt).unwrap_or(u32::MAX), 0);
+    let until = since.plus(pause);
+    if now >= until {
+        return None;
+    }
+    steps.clear();
+    Some(Phase::Pending {
+        reason: Reason::DeploymentFailed,
+        message: format!("deployment {id} failed on the device; attempt {} begins in a while", attempt + 1),
+        until: Some(until),
+    })
 }
 
 /// What the spec points at: the provider, and whether it takes deployments from here.
@@ -268,20 +294,20 @@ fn next_look(
     context: &Context,
     phase: &Phase,
     outcome: &Outcome,
-    progressed: bool,
+    carried: &Carried,
     next_change: Option<Duration>,
 ) -> Duration {
     let jitter: u8 = rand::random();
-    let pause = context.remember(&subject.uid, |memory| match (phase, outcome) {
-        _ if progressed => {
+    let pause = context.remember(&subject.uid, |memory| match (carried, phase, outcome) {
+        (Carried::Changed, _, _) => {
             memory.looks = 0;
             Duration::from_millis(50)
         }
-        (Phase::Pending { .. }, _) => {
+        (Carried::Nothing, Phase::Pending { .. }, _) => {
             memory.looks = memory.looks.saturating_add(1);
             backoff::STARTING.pause(memory.looks, jitter)
         }
-        (_, Outcome::Reconciling(..)) => {
+        (_, _, Outcome::Reconciling(..)) => {
             memory.failures = memory.failures.saturating_add(1);
             backoff::OUTSIDE.pause(memory.failures, jitter)
         }

@@ -186,7 +186,7 @@ impl Draft {
             .await
             .map_err(Error::api(format!("writing {about}")))?;
         self.version = written.resource_version();
-        events::changes(&context.recorder, &subject.reference(), &self.stored.conditions, &status.conditions).await;
+        events::changes(context, &subject.reference(), &self.stored.conditions, &status.conditions).await;
         self.stored = status;
         Ok(())
     }
