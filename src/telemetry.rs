@@ -65,7 +65,7 @@ mod tests {
 
     impl Write for Lines {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
+            self.0.lock().map_err(|_| std::io::ErrorKind::Other)?.write(bytes)
         }
 
         fn flush(&mut self) -> std::io::Result<()> {

@@ -3,10 +3,12 @@
 // A test fails by panicking, in the functions that tests share too.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod admission;
 mod api;
 mod chart;
 mod cluster;
 mod definitions;
+mod docs;
 mod deploy;
 mod examples;
 mod fields;
