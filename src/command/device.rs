@@ -1,7 +1,7 @@
 //! `dms-operator device`: a DMS-compatible node on this machine.
 
 use std::{
-    io::Write as _,
+    io::{Read as _, Write as _},
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -77,19 +77,7 @@ struct Trust {
 }
 
 pub async fn run(args: Args) -> Result<ExitCode, CommandError> {
-    let Args {
-        listen,
-        key,
-        trust,
-        dir,
-        own_image,
-        public_host,
-        cores,
-        memory,
-        disk,
-        faults,
-        wire_log,
-    } = args;
+    let Args { listen, key, trust, dir, own_image, public_host, cores, memory, disk, faults, wire_log } = args;
     let stop = stop_signal()?;
     let key = open(&key)?;
     let context = trusted(&trust, &key)?;
@@ -179,9 +167,13 @@ fn read_context(file: &Path) -> Result<Context, CommandError> {
 
 async fn own_digest(program: PathBuf) -> Result<String, CommandError> {
     let hash = move || -> std::io::Result<String> {
-        let mut hasher = Sha256::new();
-        std::io::copy(&mut std::fs::File::open(program)?, &mut hasher)?;
-        Ok(hex::encode(hasher.finalize()))
+        let (mut file, mut hasher, mut piece) = (std::fs::File::open(program)?, Sha256::new(), vec![0; 1 << 20]);
+        loop {
+            match file.read(&mut piece)? {
+                0 => return Ok(hex::encode(hasher.finalize())),
+                length => hasher.update(&piece[..length]),
+            }
+        }
     };
     let digest = tokio::task::spawn_blocking(hash).await.map_err(std::io::Error::other).and_then(|result| result);
     let digest = digest.map_err(|error| CommandError::because("this program could not be read to name it", error))?;

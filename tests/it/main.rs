@@ -7,6 +7,7 @@ mod api;
 mod chart;
 mod cluster;
 mod definitions;
+mod device;
 mod fields;
 mod kit;
 mod kit_process;

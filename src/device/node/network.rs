@@ -37,8 +37,7 @@ impl RunningNode {
     /// [`NodeError`].
     pub async fn start(config: NodeConfig, listen: Vec<String>) -> Result<Self, NodeError> {
         let key = config.key.clone();
-        let (link, inbound) =
-            Link::start(LinkConfig { key, listen, inboxes: vec![ROOT_INBOX.to_owned()] }).await?;
+        let (link, inbound) = Link::start(LinkConfig { key, listen, inboxes: vec![ROOT_INBOX.to_owned()] }).await?;
         let addresses = link.listen_addresses().await;
         let node = match Node::open(config, addresses.clone()).await {
             Ok(node) => node,
