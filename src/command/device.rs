@@ -165,6 +165,13 @@ fn read_context(file: &Path) -> Result<Context, CommandError> {
         .map_err(|error| CommandError::because(format!("{name} is not a capability context of DMS"), error))
 }
 
+/// The image that this executable stands for.
+pub(super) async fn own_image() -> Result<String, CommandError> {
+    let program = std::env::current_exe()
+        .map_err(|error| CommandError::because("this program could not be found to name it", error))?;
+    own_digest(program).await
+}
+
 async fn own_digest(program: PathBuf) -> Result<String, CommandError> {
     let hash = move || -> std::io::Result<String> {
         let (mut file, mut hasher, mut piece) = (std::fs::File::open(program)?, Sha256::new(), vec![0; 1 << 20]);

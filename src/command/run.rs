@@ -9,7 +9,6 @@ use kube::{
     api::ListParams,
     runtime::events::{Recorder, Reporter},
 };
-use sha2::{Digest as _, Sha256};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -223,7 +222,10 @@ async fn work(
         .map_err(|error| CommandError::because("the address for sites could not be read", error))?;
     let settings = Settings {
         site_url: args.site_url.clone().unwrap_or_else(|| format!("http://{bound}")),
-        site_image: args.site_image.clone().map_or_else(own_image, Ok)?,
+        site_image: match &args.site_image {
+            Some(image) => image.clone(),
+            None => super::device::own_image().await?,
+        },
         window: args.device_window,
         resync: args.resync,
         concurrency: args.concurrency,
@@ -284,14 +286,6 @@ async fn identity(client: &Client, namespace: &str, provider: &str) -> Result<Id
     identity::load_or_create(&secrets, &object.spec.identity.key_secret_ref.name)
         .await
         .map_err(|error| CommandError::because("the provider has no identity", error))
-}
-
-/// The digest of this executable, as the image that it stands for.
-fn own_image() -> Result<String, CommandError> {
-    let read = std::env::current_exe().and_then(std::fs::read);
-    let bytes =
-        read.map_err(|error| CommandError::because("this executable could not be read; give --site-image", error))?;
-    Ok(format!("dms-operator@sha256:{}", hex::encode(Sha256::digest(bytes))))
 }
 
 fn serve_sites(

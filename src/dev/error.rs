@@ -79,6 +79,12 @@ pub enum KitError {
         /// The refusal.
         source: kube::Error,
     },
+    /// The system gave no random bytes.
+    #[error("no random bytes could be had: {0}")]
+    Random(getrandom::Error),
+    /// A token or signature could not be made.
+    #[error("{0}")]
+    Token(String),
     /// The S3 service could not be set up.
     #[error("the S3 service could not be set up: {0}")]
     S3(String),

@@ -8,9 +8,11 @@ mod certificates;
 mod control_plane;
 mod credentials;
 mod error;
+pub mod installation;
 mod process;
 mod s3;
 mod tools;
+pub mod wallet;
 
 pub use audit::{AuditLog, AuditRecord};
 pub use control_plane::ControlPlane;

@@ -9,6 +9,7 @@ mod cluster;
 mod definitions;
 mod device;
 mod fields;
+mod interop;
 mod kit;
 mod kit_process;
 mod kit_s3;

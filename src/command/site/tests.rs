@@ -11,6 +11,10 @@ use std::{
 use axum::{body::Body, extract::Request, middleware::Next, response::Response};
 use bytes::Bytes;
 use reqwest::{Client, Method, StatusCode, Url};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 use super::*;
 use crate::{
@@ -67,6 +71,16 @@ impl Site {
         (status.as_u16(), answer.into_body())
     }
 
+    /// The first line of the answer to a path as it is written, which no client has tidied up.
+    async fn raw(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.server.as_ref().unwrap().address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer).lines().next().unwrap_or_default().to_owned()
+    }
+
     /// Waits until the page is these bytes.
     async fn shows(&self, path: &str, bytes: &Bytes) {
         until(|| async { self.get(path).await == (200, bytes.clone()) }).await;
@@ -107,10 +121,22 @@ async fn a_release_is_served_whole_and_the_next_one_takes_its_place() {
     ] {
         assert_eq!(site.get(path).await, (200, first[file].clone()), "{path}");
     }
-    for path in ["/missing", "/docs", "//index.html", "/..%2findex.html", "/%2e%2e/index.html", "/docs/../../x", "/%ff"]
-    {
-        assert_eq!(site.get(path).await.0, 404, "{path}");
+    for path in [
+        "/missing",
+        "/docs",
+        "//index.html",
+        "/./index.html",
+        "/../index.html",
+        "/..%2findex.html",
+        "/%2e%2e/index.html",
+        "/docs/../index.html",
+        "/docs%00",
+        "/%ff",
+        "/a%2520b.css",
+    ] {
+        assert_eq!(site.raw(path).await, "HTTP/1.1 404 Not Found", "{path}");
     }
+    assert_eq!(site.raw("/docs%2Findex.html").await, "HTTP/1.1 200 OK");
     until(|| async { world.table.reported(&world.site) == Some(first_id) }).await;
 
     let mut second = random_files(&["index.html", "new.html"]);

@@ -246,7 +246,7 @@ async fn nothing_is_in_the_way_once_settled() {
     let mut got = [0; 64];
     peer.says(&[message(HEADER), line("x")].concat()).await;
     soon(async {
-        stream.read_exact(&mut got[..19 + 1]).await.unwrap();
+        stream.read_exact(&mut got[..20]).await.unwrap();
         stream.write_all(&message(HEADER)).await.unwrap();
         stream.read_exact(&mut got[..6]).await.unwrap();
         assert_eq!(got[..6], line("/~/x"));

@@ -58,7 +58,7 @@ impl Device {
         (frame, envelope)
     }
 
-    fn reply(&self, request: &Envelope, message: &Value) -> Envelope {
+    fn reply(request: &Envelope, message: &Value) -> Envelope {
         Envelope {
             to: request.from.clone(),
             behaviour: request.continuation.clone().unwrap(),
@@ -101,7 +101,7 @@ async fn a_request_is_what_a_node_accepts() {
         let tokens = parse_token_list(&request.capabilities).unwrap();
         let continuation = request.continuation.clone().unwrap();
         check_own_tokens(&tokens, &signer, device.key.did(), &continuation, request.expires);
-        let reply = device.reply(&request, &json!({"id": "me"})).sign(&device.key);
+        let reply = Device::reply(&request, &json!({"id": "me"})).sign(&device.key);
         device.answer(&request, &reply).await;
     };
     let (reply, ()) = tokio::join!(calling, answering);
@@ -187,7 +187,7 @@ async fn a_grant_is_what_the_invocation_hangs_on() {
             assert_eq!(chained.expires(), expires);
             let continuation = request.continuation.clone().unwrap();
             check_own_tokens(own, key.did(), device.key.did(), &continuation, request.expires);
-            device.answer(&request, &device.reply(&request, &json!(1)).sign(&device.key)).await;
+            device.answer(&request, &Device::reply(&request, &json!(1)).sign(&device.key)).await;
         };
         let (reply, ()) = tokio::join!(calling, answering);
         assert_eq!(reply.unwrap(), json!(1));
@@ -232,8 +232,8 @@ async fn only_the_reply_of_the_device_is_believed_and_only_once() {
     let calling = client.call(&device.target, SELF, json!({}), SOON);
     let answering = async {
         let (_, request) = device.request().await;
-        let right = device.reply(&request, &json!("right"));
-        let wrong = device.reply(&request, &json!("wrong"));
+        let right = Device::reply(&request, &json!("right"));
+        let wrong = Device::reply(&request, &json!("wrong"));
         let tampered = Envelope { message: b"\"tampered\"".to_vec(), ..right.clone().sign(&device.key) };
         let forged = [
             (Envelope { signature: None, ..wrong.clone() }, Dropped::Unverified),
@@ -286,7 +286,7 @@ async fn replies_find_their_calls() {
         // In another order than they came.
         for request in requests.into_iter().rev() {
             let message = serde_json::from_slice(&request.message).unwrap();
-            device.answer(&request, &device.reply(&request, &message).sign(&device.key)).await;
+            device.answer(&request, &Device::reply(&request, &message).sign(&device.key)).await;
         }
     };
     let (replies, ()) = tokio::join!(futures::future::join_all(calls), answering);
@@ -304,14 +304,14 @@ async fn silence_is_unknown_and_what_is_not_json_is_a_bad_reply() {
     assert!(matches!(&silent, CallError::Silent { waited, .. } if *waited >= wait), "{silent}");
     assert!(!silent.never_sent());
     let (_, request) = device.request().await;
-    device.answer(&request, &device.reply(&request, &json!("late")).sign(&device.key)).await;
+    device.answer(&request, &Device::reply(&request, &json!("late")).sign(&device.key)).await;
     let counters = client.link().counters();
     until("late is too late", async || counters.dropped(Dropped::UnknownContinuation) == 1).await;
     for (message, want) in [(&b"no json"[..], None), (b"", Some(Value::Null))] {
         let calling = client.call(&device.target, SELF, Value::Null, SOON);
         let answering = async {
             let (_, request) = device.request().await;
-            let reply = Envelope { message: message.to_vec(), ..device.reply(&request, &Value::Null) };
+            let reply = Envelope { message: message.to_vec(), ..Device::reply(&request, &Value::Null) };
             device.answer(&request, &reply.sign(&device.key)).await;
         };
         match tokio::join!(calling, answering).0 {
@@ -347,7 +347,7 @@ async fn the_same_request_is_not_sent_twice_at_a_time() {
         let (_, request) = device.request().await;
         let refused = client.send(&device.target, SELF, call, SOON).await.unwrap_err();
         assert!(refused.never_sent(), "{refused}");
-        device.answer(&request, &device.reply(&request, &json!(true)).sign(&device.key)).await;
+        device.answer(&request, &Device::reply(&request, &json!(true)).sign(&device.key)).await;
     };
     let (reply, ()) = tokio::join!(first, second);
     assert_eq!(reply.unwrap(), json!(true));
