@@ -342,3 +342,6 @@ fn with_current_names(tree: Tree) -> Tree {
     }
     Tree::Object(members)
 }
+
+#[cfg(test)]
+mod tests;

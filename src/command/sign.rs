@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::CommandError;
 use super::token::{now, read_token};
-use super::wallet::{open_key, print, random, read};
+use super::wallet::{open_key, print, random, read, shown};
 use crate::api::HostingDeployment;
 use crate::api::digest::spec_digest;
 use crate::capability::{
@@ -24,10 +24,12 @@ use crate::store::release::Release;
 /// Largest chain that is put into an invocation; it leaves room for the rest of what an object may hold.
 const MAX_CHAIN: usize = 12 * 1024;
 
-/// Signs every HostingDeployment in a stream of YAML documents and prints the whole stream.
-///
-/// Render first, then sign: a name prefix, substitution or target namespace applied after signing is refused.
+const RENDER_FIRST: &str = "The whole stream is printed, with every HostingDeployment in it signed. Render first, then \
+    sign: a name prefix, substitution or target namespace applied after signing is refused.";
+
+/// Arguments of `sign`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = RENDER_FIRST)]
 pub struct Args {
     /// File with the documents; `-` for standard input.
     #[arg(short, long, value_name = "FILE")]
@@ -72,7 +74,7 @@ pub fn run(args: Args) -> Result<ExitCode, CommandError> {
     let provider = provider.unwrap_or_else(|| grant.root().issuer().clone());
     let signer = Signing { key, grant, provider, namespace, release, refresh, now: now() };
     if signer.sign_all(&mut documents)? == 0 {
-        let message = format!("{} holds no HostingDeployment, so there is nothing to sign", file.display());
+        let message = format!("{} holds no HostingDeployment, so there is nothing to sign", shown(&file));
         return Err(CommandError::new(message));
     }
     print(&written(&documents, output)?)?;
@@ -254,14 +256,18 @@ enum SignError {
 
 fn parse(text: &str, file: &std::path::Path) -> Result<Vec<Value>, CommandError> {
     serde_saphyr::from_multiple(text)
-        .map_err(|error| CommandError::because(format!("{} is not a stream of YAML documents", file.display()), error))
+        .map_err(|error| CommandError::because(format!("{} is not a stream of YAML documents", shown(file)), error))
 }
 
 fn written(documents: &[Value], output: Output) -> Result<String, CommandError> {
+    // Folded blocks, which wrap long lines, are read differently by different readers.
+    let options = serde_saphyr::ser_options! { folded_wrap_chars: usize::MAX };
     let result: Result<Vec<String>, Box<dyn std::error::Error + Send + Sync>> = documents
         .iter()
         .map(|document| match output {
-            Output::Yaml => serde_saphyr::to_string(document).map(|text| format!("---\n{text}")).map_err(Into::into),
+            Output::Yaml => serde_saphyr::to_string_with_options(document, options.clone())
+                .map(|text| format!("---\n{text}"))
+                .map_err(Into::into),
             Output::Json => serde_json::to_string_pretty(document).map(|text| text + "\n").map_err(Into::into),
         })
         .collect();

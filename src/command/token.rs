@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use jiff::{SignedDuration, Timestamp};
 
 use super::CommandError;
-use super::wallet::{open_key, open_seed, print, random, read, write_new};
+use super::wallet::{open_key, open_seed, print, random, read, shown, write_new};
 use crate::capability::{
     Action, Capability, Did, Key, MAX_LINKS, Minting, Nanos, Refusal, Token, parse_token_list, verify_revocation,
 };
@@ -314,7 +314,7 @@ fn read_tokens(file: &Path) -> Result<Vec<Token>, CommandError> {
 }
 
 fn no_token(file: &Path, refusal: Refusal) -> CommandError {
-    CommandError::because(format!("{} holds no token that can be read", file.display()), refusal)
+    CommandError::because(format!("{} holds no token that can be read", shown(file)), refusal)
 }
 
 /// A positive duration such as `720h`.

@@ -100,8 +100,13 @@ pub(super) fn read(file: &Path) -> Result<String, CommandError> {
     } else {
         OpenOptions::new().read(true).open(file).and_then(|mut open| open.read_to_string(&mut text))
     };
-    result.map_err(|error| CommandError::because(format!("{} could not be read", file.display()), error))?;
+    result.map_err(|error| CommandError::because(format!("{} could not be read", shown(file)), error))?;
     Ok(text)
+}
+
+/// How a file is called in a sentence.
+pub(super) fn shown(file: &Path) -> String {
+    if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() }
 }
 
 /// Writes a new file that only its owner can read. An existing file is never overwritten.

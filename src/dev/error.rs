@@ -12,7 +12,7 @@ pub enum KitError {
         folder: PathBuf,
     },
     /// Neither an environment variable nor a home folder says where built commands are kept.
-    #[error("no cache folder is known: set DMS_OPERATOR_CACHE to a folder that may grow to 5 GB")]
+    #[error("no cache folder is known: set DMS_OPERATOR_CACHE to a folder with room for 1 GB")]
     NoCacheFolder,
     /// No free port.
     #[error("no free TCP port was found on 127.0.0.1")]

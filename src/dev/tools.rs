@@ -25,7 +25,6 @@ macro_rules! pins {
 const ETCD: Pins = pins!("etcd");
 const KUBERNETES: Pins = pins!("kubernetes");
 const HELM: Pins = pins!("helm");
-const KUBECONFORM: Pins = pins!("kubeconform");
 
 /// Commands that the kit runs. `tests/tools/build.sh` puts them where they are looked for; with `KUBEBUILDER_ASSETS`
 /// set, etcd, kube-apiserver and kubectl come from there.
@@ -61,14 +60,6 @@ impl Tools {
     /// [`KitError::ToolMissing`] when it is not there.
     pub fn helm() -> Result<PathBuf, KitError> {
         built("helm", &HELM)
-    }
-
-    /// Finds kubeconform, which only the chart's tests need.
-    ///
-    /// # Errors
-    /// [`KitError::ToolMissing`] when it is not there.
-    pub fn kubeconform() -> Result<PathBuf, KitError> {
-        built("kubeconform", &KUBECONFORM)
     }
 }
 

@@ -9,7 +9,11 @@ use std::{
 
 use dms_operator::dev::{ControlPlane, Tools};
 use k8s_openapi::api::core::v1::Namespace;
-use kube::{Api, Client, api::PostParams};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams},
+};
+use serde_json::Value;
 use tokio::{sync::OnceCell, time::Instant};
 
 static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
@@ -60,6 +64,18 @@ pub async fn namespace(client: &Client) -> String {
     };
     let api: Api<Namespace> = Api::all(client.clone());
     api.create(&PostParams::default(), &namespace).await.unwrap().metadata.name.unwrap()
+}
+
+/// Lets the API server judge an object as if it were applied to `namespace`; unknown fields are refused.
+pub async fn dry_run(client: &Client, namespace: &str, object: &Value) -> kube::Result<()> {
+    let mut object: DynamicObject = serde_json::from_value(object.clone()).unwrap();
+    object.metadata.namespace = Some(namespace.to_owned());
+    let types = object.types.clone().unwrap();
+    let (group, version) = types.api_version.split_once('/').unwrap_or(("", &types.api_version));
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &types.kind));
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+    let params = PatchParams::apply("tests").dry_run().validation_strict();
+    api.patch(&object.name_any(), &params, &Patch::Apply(&object)).await.map(drop)
 }
 
 /// An empty folder under `target/tmp`. What earlier runs left there goes first.

@@ -19,7 +19,7 @@ use dms_operator::{
         node::{Faults, NodeConfig, Offer, RunningNode, wall_clock},
     },
 };
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
@@ -72,7 +72,8 @@ fn build(sources: &Path, built: &Path) {
     fs::create_dir_all(built.parent().unwrap()).unwrap();
     let partial = built.with_extension(std::process::id().to_string());
     let mut go = std::process::Command::new("go");
-    go.current_dir(sources).env("CGO_ENABLED", "0").args(["build", "-mod=readonly", "-trimpath", "-o"]).arg(&partial);
+    // The flags that `go test` uses, so that both share one build of go-libp2p.
+    go.current_dir(sources).args(["build", "-mod=readonly", "-o"]).arg(&partial);
     let output = go.output().unwrap_or_else(|error| {
         panic!("Go is needed to build the independent peer, and 'go' does not run ({error}): install Go 1.26 or newer (https://go.dev/dl/)")
     });
@@ -126,9 +127,18 @@ impl GoPeer {
         timeout(SOON, find).await.unwrap_or_else(|_| panic!("the Go peer does not tell of {event:?}"))
     }
 
-    fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id().unwrap()).unwrap();
-        kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+    fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id().unwrap()).unwrap()).unwrap()
+    }
+
+    fn freeze(&self) {
+        kill_process(self.pid(), Signal::STOP).unwrap();
+        // The last of its threads may still have answered something.
+        waitid(WaitId::Pid(self.pid()), WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT).unwrap();
+    }
+
+    fn thaw(&self) {
+        kill_process(self.pid(), Signal::CONT).unwrap();
     }
 
     fn who_it_is(&self) -> PeersSelf {
@@ -219,13 +229,13 @@ async fn a_frozen_go_peer_is_left_and_found_again() {
     let go = GoPeer::serve(&[key.did()], &[]).await;
     let client = client(&key).await;
     dms::peers_self(&client, &go.target).await.unwrap();
-    go.signal(Signal::STOP);
+    go.freeze();
     let call = client.prepare(&go.target, SELF, json!({}), SOON).unwrap();
     let failed = client.send(&go.target, SELF, call, Duration::from_secs(1)).await.unwrap_err();
     // The connection stands, but the stream was never agreed on: no byte of the request has left.
     assert!(matches!(failed, CallError::NotSent { .. }), "{failed}");
     assert!(!client.link().connected(&go.target.did.peer_id()).await, "a connection that takes nothing is closed");
-    go.signal(Signal::CONT);
+    go.thaw();
     let healed = async {
         while dms::peers_self(&client, &go.target).await.is_err() {
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -13,7 +13,7 @@ const ORDER: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     ("metrics", &["api", "capability", "usage"]),
     ("server", &["metrics"]),
-    ("config", &["api", "telemetry"]),
+    ("config", &["api", "plan", "telemetry"]),
     ("store", &["api", "capability", "metrics", "plan", "usage"]),
     ("device", &["api", "capability", "metrics", "plan", "usage"]),
     ("gateway", &["api", "capability", "metrics", "plan", "store", "usage"]),

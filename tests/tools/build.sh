@@ -11,7 +11,7 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${DMS_OPERATOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/dms-operator}
-all="etcd kube-apiserver kube-controller-manager kubectl helm kubeconform"
+all="etcd kube-apiserver kube-controller-manager kubectl helm"
 
 fail() {
   echo "error: $*" >&2
@@ -29,7 +29,6 @@ package_of() {
   case $1 in
   etcd) echo go.etcd.io/etcd/server/v3 ;;
   helm) echo helm.sh/helm/v4/cmd/helm ;;
-  kubeconform) echo github.com/yannh/kubeconform/cmd/kubeconform ;;
   *) echo "k8s.io/kubernetes/cmd/$1" ;;
   esac
 }
@@ -37,23 +36,21 @@ package_of() {
 # Seconds on two cores with an empty build cache.
 seconds_of() {
   case $1 in
-  kube-apiserver) echo 240 ;;
-  kube-controller-manager) echo 110 ;;
-  helm) echo 90 ;;
-  kubectl) echo 45 ;;
-  etcd) echo 30 ;;
-  *) echo 10 ;;
+  kube-apiserver) echo 420 ;;
+  kube-controller-manager) echo 180 ;;
+  helm) echo 240 ;;
+  kubectl) echo 70 ;;
+  *) echo 60 ;;
   esac
 }
 
 # Megabytes in the module and build caches; the Kubernetes commands share most of theirs.
 megabytes_of() {
   case $1 in
-  kube-apiserver) echo 2200 ;;
-  helm) echo 700 ;;
-  kube-controller-manager) echo 600 ;;
-  kubectl | etcd) echo 300 ;;
-  *) echo 100 ;;
+  kube-apiserver) echo 2800 ;;
+  helm) echo 1500 ;;
+  kube-controller-manager) echo 900 ;;
+  *) echo 500 ;;
   esac
 }
 
@@ -68,7 +65,6 @@ version_flags() {
   local version=$2 minor
   case $1 in
   helm) echo "-X helm.sh/helm/v4/internal/version.version=$version" ;;
-  kubeconform) echo "-X main.version=$version" ;;
   kube*)
     minor=${version#v1.}
     minor=${minor%%.*}

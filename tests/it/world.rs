@@ -1,0 +1,213 @@
+//! What tests of whole deployments share: an installation, tenants, and questions to ask of the cluster.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use dms_operator::{
+    api::{HostingDeployment, HostingDeploymentStatus},
+    capability::Token,
+    controller::clock::wall,
+    dev::{
+        installation::{Installation, Plan},
+        wallet::Wallet,
+    },
+    store::Release,
+};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{
+    Api, Client,
+    api::{ApiResource, DynamicObject, ObjectMeta, Patch, PatchParams},
+};
+use serde_json::{Value, json};
+
+use crate::cluster::{self, scratch, shared};
+
+/// Starts an installation of its own, its operator speaking with the chart's ServiceAccount.
+pub async fn installation(name: &str, devices: usize, arguments: &[&str], variables: &[(&str, &str)]) -> Installation {
+    installation_with(name, devices, arguments, variables, json!({})).await
+}
+
+/// The same, with more in the provider's spec.
+pub async fn installation_with(
+    name: &str,
+    devices: usize,
+    arguments: &[&str],
+    variables: &[(&str, &str)],
+    provider: Value,
+) -> Installation {
+    let control_plane = shared().await;
+    let client = control_plane.client().await.unwrap();
+    let namespace = cluster::install(&client, &[]).await;
+    let plan = Plan {
+        executable: PathBuf::from(env!("CARGO_BIN_EXE_dms-operator")),
+        folder: scratch(name),
+        credentials: control_plane.service_account(&namespace, "dms-operator").await.unwrap(),
+        namespace,
+        devices,
+        arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
+        variables: variables.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect(),
+        provider,
+    };
+    Installation::start(client, plan).await.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A namespace, an owner with a grant for it, and what the owner applies there.
+pub struct Tenant<'a> {
+    pub installation: &'a Installation,
+    pub client: Client,
+    pub namespace: String,
+    pub owner: Wallet,
+    pub grant: Token,
+}
+
+impl<'a> Tenant<'a> {
+    pub async fn new(installation: &'a Installation) -> Self {
+        let client = installation.client.clone();
+        let namespace = cluster::namespace(&client).await;
+        let owner = Wallet::random().unwrap();
+        let grant = installation.grant(owner.did(), &namespace).unwrap();
+        Self { installation, client, namespace, owner, grant }
+    }
+
+    /// Writes a ConfigMap with files, and gives the id of the release that they make.
+    pub async fn files(&self, name: &str, files: &BTreeMap<String, String>) -> String {
+        let map = ConfigMap {
+            metadata: ObjectMeta { name: Some(name.into()), ..Default::default() },
+            data: Some(files.clone()),
+            ..Default::default()
+        };
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
+        api.patch(
+            name,
+            &PatchParams::apply("tenant").force(),
+            &Patch::Apply(json!({
+                "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": map.data,
+            })),
+        )
+        .await
+        .unwrap();
+        release_of(files)
+    }
+
+    /// An unsigned object.
+    pub fn object(&self, name: &str, release: &str) -> Value {
+        self.installation.deployment(&self.namespace, name, self.owner.did(), release, name)
+    }
+
+    /// Signs with the owner's key, now.
+    pub fn sign(&self, mut object: Value) -> Value {
+        self.owner.sign(&mut object, &self.grant, self.installation.provider.did(), wall()).unwrap();
+        object
+    }
+
+    /// Applies as `kubectl apply --server-side` does.
+    pub async fn apply(&self, object: &Value) -> Result<DynamicObject, kube::Error> {
+        let name = object["metadata"]["name"].as_str().unwrap();
+        self.api().patch(name, &PatchParams::apply("tenant").force(), &Patch::Apply(object)).await
+    }
+
+    /// Files, object, signature, apply.
+    pub async fn deploy(&self, name: &str, files: &BTreeMap<String, String>) -> String {
+        let release = self.files(name, files).await;
+        self.apply(&self.sign(self.object(name, &release))).await.unwrap();
+        release
+    }
+
+    pub fn api(&self) -> Api<DynamicObject> {
+        let resource = ApiResource::erase::<HostingDeployment>(&());
+        Api::namespaced_with(self.client.clone(), &self.namespace, &resource)
+    }
+
+    pub async fn get(&self, name: &str) -> Option<DynamicObject> {
+        self.api().get_opt(name).await.unwrap()
+    }
+
+    pub async fn status(&self, name: &str) -> HostingDeploymentStatus {
+        let object = self.get(name).await.unwrap_or_else(|| panic!("{name} is gone"));
+        object.data.get("status").map(|status| serde_json::from_value(status.clone()).unwrap()).unwrap_or_default()
+    }
+
+    /// Waits until a condition has a value and a reason. Gives the whole status.
+    pub async fn condition(&self, name: &str, kind: &str, value: &str, reason: &str) -> HostingDeploymentStatus {
+        self.condition_within(name, kind, value, reason, Duration::from_secs(90)).await
+    }
+
+    pub async fn condition_within(
+        &self,
+        name: &str,
+        kind: &str,
+        value: &str,
+        reason: &str,
+        limit: Duration,
+    ) -> HostingDeploymentStatus {
+        let until = tokio::time::Instant::now() + limit;
+        loop {
+            let status = self.status(name).await;
+            let found = status.conditions.iter().find(|condition| condition.type_ == kind);
+            if found.is_some_and(|found| found.status == value && found.reason == reason) {
+                return status;
+            }
+            assert!(
+                tokio::time::Instant::now() < until,
+                "{name}: {kind} is not {value}/{reason} within {limit:?}: {status:#?}\noperator:\n{}",
+                self.installation.operator.log_end()
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    pub async fn ready(&self, name: &str) -> HostingDeploymentStatus {
+        self.condition(name, "Ready", "True", "Succeeded").await
+    }
+
+    /// Waits until the object is gone.
+    pub async fn gone(&self, name: &str) {
+        let operator = &self.installation.operator;
+        cluster::eventually(&format!("{name} goes"), async || match self.get(name).await {
+            None => Ok(()),
+            Some(object) => Err(format!("{:#}\noperator:\n{}", object.data["status"], operator.log_end())),
+        })
+        .await;
+    }
+}
+
+/// The release id that `kubectl hosting sign` computes for these files.
+pub fn release_of(files: &BTreeMap<String, String>) -> String {
+    let files: dms_operator::store::Files =
+        files.iter().map(|(path, text)| (path.clone(), text.clone().into_bytes().into())).collect();
+    Release::from_files(&files).unwrap().id().to_string()
+}
+
+/// A page of random bytes.
+pub fn page() -> (BTreeMap<String, String>, String) {
+    let body = format!("<h1>{}</h1>", uuid::Uuid::new_v4());
+    (BTreeMap::from([("index.html".to_owned(), body.clone())]), body)
+}
+
+/// A name that no other test uses.
+pub fn name() -> String {
+    format!("t{}", &uuid::Uuid::new_v4().simple().to_string()[..10])
+}
+
+/// What a browser sees.
+pub async fn fetch(url: &str) -> (u16, String) {
+    let response = reqwest::get(url).await.unwrap();
+    let code = response.status().as_u16();
+    (code, response.text().await.unwrap())
+}
+
+/// The behaviours that a device was asked, from its own wire log.
+pub fn asked(installation: &Installation, device: usize) -> Vec<String> {
+    let log = installation.devices[device].folder.join("state/wire.log");
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["be"].as_str().unwrap().to_owned()).collect()
+}
+
+/// How many times all devices were asked for a new deployment, sentinels not counted.
+pub fn creations(installation: &Installation) -> usize {
+    (0..installation.devices.len())
+        .map(|device| {
+            asked(installation, device).iter().filter(|path| path.as_str() == "/dms/node/deployment/new").count()
+        })
+        .sum::<usize>()
+        .saturating_sub(installation.devices.len())
+}
