@@ -47,21 +47,21 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
     crds.iter_mut()
         .flat_map(|crd| &mut crd.spec.versions)
         .filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut())
-        .for_each(forbid_null);
+        .for_each(drop_nullable);
     crds
 }
 
-/// Makes `null` no second spelling of an absent field: with it, `authorization: null` would count as present in the
-/// rule that asks for a signature.
-fn forbid_null(schema: &mut JSONSchemaProps) {
+/// Makes the API server read `null` as an absent field, which it otherwise stores: `authorization: null` would count as
+/// present in the rule that asks for a signature.
+fn drop_nullable(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
-    schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(forbid_null);
+    schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(drop_nullable);
     if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
-        forbid_null(values);
+        drop_nullable(values);
     }
     match &mut schema.items {
-        Some(JSONSchemaPropsOrArray::Schema(items)) => forbid_null(items),
-        Some(JSONSchemaPropsOrArray::Schemas(schemas)) => schemas.iter_mut().for_each(forbid_null),
+        Some(JSONSchemaPropsOrArray::Schema(items)) => drop_nullable(items),
+        Some(JSONSchemaPropsOrArray::Schemas(schemas)) => schemas.iter_mut().for_each(drop_nullable),
         None => {}
     }
 }

@@ -3,6 +3,7 @@
 // A test fails by panicking, in the functions that tests share too.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod admission;
 mod api;
 mod chart;
 mod cluster;
