@@ -15,6 +15,7 @@ use super::{CommandError, wallet};
 use crate::{
     capability::{Context, Did, Key},
     device::node::{Faults, NodeConfig, Offer, RunningNode, wall_clock},
+    telemetry::{self, LogFormat},
 };
 
 /// Arguments of `device`.
@@ -52,6 +53,9 @@ pub struct Args {
     /// Write a line to wire.log in the directory for every message that arrives.
     #[arg(long)]
     wire_log: bool,
+    /// Form of the log on standard error.
+    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    log_format: LogFormat,
 }
 
 #[derive(Debug, clap::Args)]
@@ -77,7 +81,9 @@ struct Trust {
 }
 
 pub async fn run(args: Args) -> Result<ExitCode, CommandError> {
-    let Args { listen, key, trust, dir, own_image, public_host, cores, memory, disk, faults, wire_log } = args;
+    let Args { listen, key, trust, dir, own_image, public_host, cores, memory, disk, faults, wire_log, log_format } =
+        args;
+    telemetry::install(log_format);
     let stop = stop_signal()?;
     let key = open(&key)?;
     let context = trusted(&trust, &key)?;
