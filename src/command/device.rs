@@ -1,7 +1,7 @@
 //! `dms-operator device`: a DMS-compatible node on this machine.
 
 use std::{
-    io::Write as _,
+    io::{Read as _, Write as _},
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -15,6 +15,7 @@ use super::{CommandError, wallet};
 use crate::{
     capability::{Context, Did, Key},
     device::node::{Faults, NodeConfig, Offer, RunningNode, wall_clock},
+    telemetry::{self, LogFormat},
 };
 
 /// Arguments of `device`.
@@ -52,6 +53,9 @@ pub struct Args {
     /// Write a line to wire.log in the directory for every message that arrives.
     #[arg(long)]
     wire_log: bool,
+    /// Form of the log on standard error.
+    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    log_format: LogFormat,
 }
 
 #[derive(Debug, clap::Args)]
@@ -77,7 +81,9 @@ struct Trust {
 }
 
 pub async fn run(args: Args) -> Result<ExitCode, CommandError> {
-    let Args { listen, key, trust, dir, own_image, public_host, cores, memory, disk, faults, wire_log } = args;
+    let Args { listen, key, trust, dir, own_image, public_host, cores, memory, disk, faults, wire_log, log_format } =
+        args;
+    telemetry::install(log_format);
     let stop = stop_signal()?;
     let key = open(&key)?;
     let context = trusted(&trust, &key)?;
@@ -174,13 +180,11 @@ pub(super) async fn own_image() -> Result<String, CommandError> {
 
 async fn own_digest(program: PathBuf) -> Result<String, CommandError> {
     let hash = move || -> std::io::Result<String> {
-        let mut file = std::fs::File::open(program)?;
-        let mut hasher = Sha256::new();
-        let mut chunk = vec![0; 1 << 20];
+        let (mut file, mut hasher, mut piece) = (std::fs::File::open(program)?, Sha256::new(), vec![0; 1 << 20]);
         loop {
-            match std::io::Read::read(&mut file, &mut chunk)? {
+            match file.read(&mut piece)? {
                 0 => return Ok(hex::encode(hasher.finalize())),
-                read => hasher.update(&chunk[..read]),
+                length => hasher.update(&piece[..length]),
             }
         }
     };

@@ -10,6 +10,7 @@ mod cluster;
 mod definitions;
 mod docs;
 mod deploy;
+mod device;
 mod examples;
 mod fields;
 mod interop;

@@ -296,7 +296,7 @@ mod tests {
     }
 
     fn judged(raw: &Value) -> Result<Vec<Runnable>, Unrunnable> {
-        runnable(&read(raw).unwrap(), "me", DIGEST)
+        runnable(&read(raw).map_err(Unrunnable)?, "me", DIGEST)
     }
 
     #[test]

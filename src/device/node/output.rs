@@ -83,12 +83,12 @@ mod tests {
     async fn output_is_split_into_counters_and_log() {
         let directory = tempfile::tempdir().unwrap();
         let figures = Figures::new(100, 200);
-        let long = "x".repeat(20_000);
-        let output = format!("one\nusage rx=1 tx=2\n{long}\nusage rx=5 tx=6\nlast");
+        let endless = "x".repeat(20_000);
+        let output = format!("one\nusage rx=1 tx=2\n{endless}\nusage rx=5 tx=6\nlast");
         let log = Log::new(directory.path().to_owned());
         follow(output.as_bytes(), "stdout", &log, Some(&figures)).await;
         let written = std::fs::read_to_string(directory.path().join("stdout.log")).unwrap();
-        assert_eq!(written, format!("one\n{long}\nlast"));
+        assert_eq!(written, format!("one\n{endless}\nlast"));
         assert_eq!(figures.end(), (105, 206));
     }
 

@@ -40,9 +40,9 @@ async fn a_restart_keeps_ids_and_ports() {
     rig.until_state(&waiting, DeploymentState::Failed).await;
     assert_eq!(rig.call(path::DEPLOYMENT_SHUTDOWN, json!({"ID": id})).await["OK"], true);
     let rig = rig.restart().await;
-    let states: Vec<_> = rig.node.0.lifecycle.store.all().await.into_iter().map(|record| record.state).collect();
-    assert_eq!(states.len(), 2);
-    assert!(states.iter().all(|state| state.is_over()), "{states:?}");
+    let left: Vec<_> = rig.node.0.lifecycle.store.all().await.into_iter().map(|record| record.state).collect();
+    assert_eq!(left.len(), 2);
+    assert!(left.iter().all(|state| state.is_over()), "{left:?}");
     rig.stop().await;
 }
 

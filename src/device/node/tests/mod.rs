@@ -4,4 +4,5 @@
 mod children;
 mod deployments;
 mod judging;
+mod network;
 mod rig;
