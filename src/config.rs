@@ -227,7 +227,6 @@ mod tests {
             ("--site-url=sites.example.org", "write it as http://HOST[:PORT]"),
             ("--site-url=https://user:secret@sites.example.org", "write it as http://HOST[:PORT]"),
             ("--concurrency=0", "0 is not in 1..=1024"),
-            ("--watch-namespace=", "a value is required"),
         ] {
             let error = parse(&[argument]).unwrap_err();
             assert!(error.contains(sentence), "{argument}: {error}");
