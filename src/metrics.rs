@@ -28,6 +28,11 @@ struct KindLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StageLabels {
+    stage: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FailureLabels {
     kind: &'static str,
     category: &'static str,
@@ -95,6 +100,35 @@ impl CallOutcome {
     }
 }
 
+/// A stage of the pass over a HostingDeployment that takes time (docs/architecture.md, "One pass").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The signatures are verified, and the accepted revision is kept.
+    Authorise,
+    /// Files are brought into the store.
+    Publish,
+    /// The device is asked what is there.
+    Observe,
+    /// The device is asked to start or stop something; writing the status meanwhile is not in it.
+    Apply,
+    /// The status is written.
+    Status,
+}
+
+impl Stage {
+    /// The label of the stage.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Authorise => "authorise",
+            Self::Publish => "publish",
+            Self::Observe => "observe",
+            Self::Apply => "apply",
+            Self::Status => "status",
+        }
+    }
+}
+
 /// Everything that is counted. One for the process.
 #[derive(Debug)]
 pub struct Metrics {
@@ -102,6 +136,7 @@ pub struct Metrics {
     passes: Totals<KindLabels>,
     failures: Totals<FailureLabels>,
     durations: Family<KindLabels, Histogram, fn() -> Histogram>,
+    stages: Family<StageLabels, Histogram, fn() -> Histogram>,
     in_flight: Family<KindLabels, Gauge>,
     verdicts: Totals<ReasonLabels>,
     device_calls: Totals<CallLabels>,
@@ -141,6 +176,7 @@ impl Metrics {
             failures: Family::default(),
             // From 5 ms, where a quiet pass lies, to 82 s, where it is given up.
             durations: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.005, 2.0, 15))),
+            stages: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.001, 2.0, 17))),
             in_flight: Family::default(),
             verdicts: Family::default(),
             device_calls: Family::default(),
@@ -160,6 +196,7 @@ impl Metrics {
             passes,
             failures,
             durations,
+            stages,
             in_flight,
             verdicts,
             device_calls,
@@ -172,6 +209,8 @@ impl Metrics {
         add(registry, "reconciles", "Passes over objects", passes);
         add(registry, "reconcile_failures", "Passes that ended early, by what was in the way", failures);
         add(registry, "reconcile_duration_seconds", "Length of passes", durations);
+        let help = "Length of the stages of passes over HostingDeployments";
+        add(registry, "reconcile_stage_duration_seconds", help, stages);
         add(registry, "reconciles_in_flight", "Passes that are running", in_flight);
         add(registry, "token_verdicts", "Judgements of signed specs, by reason", verdicts);
         add(registry, "device_calls", "Requests to devices, by behaviour and outcome", device_calls);
@@ -210,6 +249,11 @@ impl Metrics {
         if let Some(category) = failure {
             self.failures.get_or_create(&FailureLabels { kind, category }).inc();
         }
+    }
+
+    /// A stage of a pass over a HostingDeployment has ended.
+    pub fn stage_ended(&self, stage: Stage, took: Duration) {
+        self.stages.get_or_create(&StageLabels { stage: stage.as_str() }).observe(took.as_secs_f64());
     }
 
     /// A signed spec was judged; `reason` is a code of [`crate::capability::Reason`], or `Accepted`.

@@ -31,9 +31,9 @@ const RENDER_FIRST: &str = "The whole stream is printed, with every HostingDeplo
 #[derive(Debug, clap::Args)]
 #[command(after_help = RENDER_FIRST)]
 pub struct Args {
-    /// File with the documents; `-` for standard input.
-    #[arg(short, long, value_name = "FILE")]
-    file: PathBuf,
+    /// File with documents; `-` for standard input. Give it once for each.
+    #[arg(short, long = "file", value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
     /// Key file of the owner, or of a key that the owner delegated to. Its passphrase is taken from DMS_PASSPHRASE, or
     /// asked for.
     #[arg(long, value_name = "FILE")]
@@ -66,15 +66,19 @@ enum Output {
 }
 
 pub fn run(args: Args) -> Result<ExitCode, CommandError> {
-    let Args { file, key, grant, provider, namespace, content, refresh, output } = args;
-    let mut documents = parse(&read(&file)?, &file)?;
+    let Args { files, key, grant, provider, namespace, content, refresh, output } = args;
+    let mut documents = Vec::new();
+    for file in &files {
+        documents.extend(parse(&read(file)?, file)?);
+    }
     let grant = read_token(&grant)?;
     let release = content.map(|folder| release_of_folder(&folder)).transpose()?;
     let key = open_key(&key)?;
     let provider = provider.unwrap_or_else(|| grant.root().issuer().clone());
     let signer = Signing { key, grant, provider, namespace, release, refresh, now: now() };
     if signer.sign_all(&mut documents)? == 0 {
-        let message = format!("{} holds no HostingDeployment, so there is nothing to sign", shown(&file));
+        let shown: Vec<String> = files.iter().map(|file| shown(file)).collect();
+        let message = format!("{} holds no HostingDeployment, so there is nothing to sign", shown.join(" and "));
         return Err(CommandError::new(message));
     }
     print(&written(&documents, output)?)?;

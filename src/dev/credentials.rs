@@ -39,6 +39,22 @@ impl Credentials {
         Self::new(server, authority, &json!({ "token": token }), namespace)
     }
 
+    /// What the current context of the person's kubeconfig says, with the names of context and server.
+    ///
+    /// # Errors
+    /// [`KitError::Kubeconfig`] when there is none, or it names no cluster; [`KitError::NoContext`] when it has no current
+    /// context.
+    pub fn current() -> Result<(Self, String, String), KitError> {
+        let all = Kubeconfig::read()?;
+        let name = all.current_context.clone().ok_or(KitError::NoContext)?;
+        let named = all.contexts.iter().find(|context| context.name == name);
+        let context = named.and_then(|named| named.context.clone()).ok_or(KitError::NoContext)?;
+        let cluster = all.clusters.iter().find(|cluster| cluster.name == context.cluster);
+        let server = cluster.and_then(|named| named.cluster.as_ref()?.server.clone()).ok_or(KitError::NoContext)?;
+        let kubeconfig = serde_json::to_value(&all).map_err(|error| KitError::Token(error.to_string()))?;
+        Ok((Self { kubeconfig }, name, server))
+    }
+
     fn new(server: &str, authority: &str, user: &Value, namespace: &str) -> Self {
         let cluster = json!({
             "server": server,

@@ -71,6 +71,9 @@ pub enum KitError {
     /// A kubeconfig was not understood.
     #[error("the kubeconfig of the test control plane was not understood")]
     Kubeconfig(#[from] kube::config::KubeconfigError),
+    /// The kubeconfig names no context, or one that it does not hold.
+    #[error("the kubeconfig has no current context with a server: choose one with `kubectl config use-context NAME`")]
+    NoContext,
     /// The API server refused or did not answer.
     #[error("the API server did not do what was asked: {asked}")]
     Kubernetes {

@@ -50,8 +50,16 @@ impl Tools {
             etcd: from_assets("etcd").unwrap_or_else(|| built("etcd", &ETCD))?,
             kube_apiserver: from_assets("kube-apiserver").unwrap_or_else(|| built("kube-apiserver", &KUBERNETES))?,
             kube_controller_manager: built("kube-controller-manager", &KUBERNETES)?,
-            kubectl: from_assets("kubectl").unwrap_or_else(|| built("kubectl", &KUBERNETES))?,
+            kubectl: Self::kubectl()?,
         })
+    }
+
+    /// Finds kubectl alone.
+    ///
+    /// # Errors
+    /// [`KitError::ToolMissing`] when it is not there.
+    pub fn kubectl() -> Result<PathBuf, KitError> {
+        from_assets("kubectl").unwrap_or_else(|| built("kubectl", &KUBERNETES))
     }
 
     /// Finds Helm, which only the chart's tests need.

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, env, fmt::Write as _, fs, time::Duration};
 use dms_operator::{
     api::Reason,
     capability,
-    metrics::{CallOutcome, Metrics},
+    metrics::{CallOutcome, Metrics, Stage},
     usage::{Gap, Increment},
 };
 use serde_json::Value;
@@ -180,6 +180,7 @@ fn everything_counted() -> Metrics {
     let metrics = Metrics::new();
     drop(metrics.pass_started("HostingDeployment"));
     metrics.pass_ended("HostingDeployment", Duration::ZERO, Some("api"));
+    metrics.stage_ended(Stage::Authorise, Duration::ZERO);
     metrics.token_verdict("Accepted");
     metrics.device_call("/dms/node/deployment/new", CallOutcome::Answered);
     metrics.device_call_failed("rack-1");

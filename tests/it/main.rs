@@ -8,6 +8,7 @@ mod api;
 mod chart;
 mod cluster;
 mod definitions;
+mod demo;
 mod deploy;
 mod device;
 mod docs;

@@ -16,7 +16,10 @@ mod measure;
 mod observe;
 mod status;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::{FutureExt as _, future::BoxFuture};
 use kube::{
@@ -42,6 +45,7 @@ use crate::{
     },
     capability::{Capability, Did},
     gateway::site_protocol::SiteName,
+    metrics::Stage,
     plan::{
         backoff,
         conditions::Outcome,
@@ -202,14 +206,16 @@ async fn pass(subject: &Subject, context: &Context) -> Result<Action, Error> {
         Ok(served) => served,
         Err(outcome) => return status::finish(subject, context, draft, outcome, Duration::from_secs(5)).await,
     };
-    let authority = authority::establish(subject, context, &served, &mut draft).await?;
-    let files = content::provide(subject, context, &served, &authority, &mut draft).boxed().await;
+    let judging = authority::establish(subject, context, &served, &mut draft);
+    let authority = timed(context, Stage::Authorise, judging).await?;
+    let providing = content::provide(subject, context, &served, &authority, &mut draft).boxed();
+    let files = timed(context, Stage::Publish, providing).await;
     // What runs by right goes on while the store does not answer; only something new waits for its files.
     let wanted = files.serving.is_some() || (subject.status.deployment.is_some() && !authority.candidates.is_empty());
 
     let device = apply::device_for(subject, context, &files);
     let (sight, details) = match &device {
-        Ok(device) => observe::observe(subject, context, device).await,
+        Ok(device) => timed(context, Stage::Observe, observe::observe(subject, context, device)).await,
         Err((reason, message)) => {
             (Sight::Unknown { reason: *reason, message: message.clone() }, observe::Details::default())
         }
@@ -224,13 +230,23 @@ async fn pass(subject: &Subject, context: &Context) -> Result<Action, Error> {
     }
     let phase = after_failure(subject, context, &sight, &mut steps).unwrap_or(phase);
     let place = device.as_deref().ok();
+    let (started, written) = (Instant::now(), draft.writing);
     let carried = apply::carry_out(subject, context, place, &steps, &mut draft).boxed().await?;
+    context.metrics.stage_ended(Stage::Apply, started.elapsed().saturating_sub(draft.writing - written));
     let outcome = match &carried {
         Carried::Hindered(reason, message) => Outcome::Reconciling(*reason, message.clone()),
         Carried::Nothing | Carried::Changed => draft.sum_up(subject, context, &authority, &files, &phase, &details),
     };
     let next = next_look(subject, context, &phase, &outcome, &carried, authority.next_change);
     status::finish(subject, context, draft, outcome, next).await
+}
+
+/// Counts how long a stage took.
+async fn timed<T>(context: &Context, stage: Stage, work: impl Future<Output = T>) -> T {
+    let started = Instant::now();
+    let result = work.await;
+    context.metrics.stage_ended(stage, started.elapsed());
+    result
 }
 
 /// A deployment that failed on the device is begun anew after a pause that grows with the attempts.

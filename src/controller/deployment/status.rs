@@ -1,6 +1,9 @@
 //! The status: drafted in the course of a pass, replaced only when it differs, one writer.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use kube::{
     Api, ResourceExt as _,
@@ -20,6 +23,7 @@ use crate::{
     api::{Access, ConditionType, HostingDeploymentStatus, Reason},
     capability::Nanos,
     controller::{context::Context, error::Error, events},
+    metrics::Stage,
     plan::{
         build::SITE_PORT,
         conditions::{Outcome, Statement, Value, conditions},
@@ -36,6 +40,8 @@ pub(super) struct Draft {
     /// What the API server holds.
     stored: HostingDeploymentStatus,
     version: Option<String>,
+    /// Time spent writing so far.
+    pub writing: Duration,
 }
 
 impl Draft {
@@ -46,6 +52,7 @@ impl Draft {
             now,
             stored: subject.status.clone(),
             version: subject.object.resource_version(),
+            writing: Duration::ZERO,
         }
     }
 
@@ -181,10 +188,11 @@ impl Draft {
             },
             data: json!({"spec": subject.raw_spec, "status": status}),
         };
-        let written = api
-            .replace_status(&subject.name, &PostParams::default(), &object)
-            .await
-            .map_err(Error::api(format!("writing {about}")))?;
+        let started = Instant::now();
+        let written = api.replace_status(&subject.name, &PostParams::default(), &object).await;
+        self.writing += started.elapsed();
+        context.metrics.stage_ended(Stage::Status, started.elapsed());
+        let written = written.map_err(Error::api(format!("writing {about}")))?;
         self.version = written.resource_version();
         events::changes(context, &subject.reference(), &self.stored.conditions, &status.conditions).await;
         self.stored = status;

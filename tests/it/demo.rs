@@ -1,0 +1,189 @@
+//! The demo, as a stranger runs it: it ends well, leaves nothing, and touches no cluster that it was not told to.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+    time::Duration,
+};
+
+use dms_operator::dev::{ControlPlane, Tools};
+use k8s_openapi::{
+    api::core::v1::{ConfigMap, Namespace},
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use kube::{Api, api::ListParams};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    process::Command,
+    time::timeout,
+};
+
+use crate::{
+    cluster::{eventually, scratch, shared},
+    timed::Timed,
+};
+
+/// A warm demo takes a quarter of it on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The demo with a folder of its own for everything that it writes.
+fn demo(arguments: &[&str]) -> (Command, PathBuf) {
+    let folder = scratch(&format!("demo-{}", uuid::Uuid::new_v4()));
+    fs::create_dir_all(&folder).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dms-operator"));
+    command.arg("demo").args(arguments).env("TMPDIR", &folder).kill_on_drop(true);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    (command, folder)
+}
+
+async fn answered(mut command: Command, answer: &str) -> Output {
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(answer.as_bytes()).await.unwrap();
+    timeout(PATIENCE, child.wait_with_output()).await.expect("the demo ends").unwrap()
+}
+
+/// Neither a file in the folder nor a process that was started from it.
+async fn nothing_left(folder: &Path) {
+    eventually("nothing is left of the demo", async || {
+        let files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let name = folder.to_str().unwrap();
+        let processes: Vec<_> = fs::read_dir("/proc")
+            .unwrap()
+            .filter_map(|entry| fs::read(entry.unwrap().path().join("cmdline")).ok())
+            .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+            .filter(|line| line.contains(name))
+            .collect();
+        if files.is_empty() && processes.is_empty() { Ok(()) } else { Err(format!("{files:?} {processes:?}")) }
+    })
+    .await;
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The parts of the story stand in this order in what is printed.
+fn assert_told(told: &str) {
+    let mut rest = told;
+    for part in [
+        "the spec is not signed: run `kubectl hosting sign",
+        "Verified: signed by did:key:",
+        "Succeeded: release sha256:",
+        "200 OK: <h1>Hello from a device</h1>",
+        "Editing the ConfigMap alone leaves the page as it was",
+        "200 OK: <h1>Hello from a device</h1>",
+        "200 OK: <h1>Hello again, newly signed</h1>",
+        "dms_operator_usage_network_sent_bytes_total",
+        "the object is gone",
+        "kept until ",
+        "processes   none of ",
+        "ports       none of ",
+        "verify ",
+        "upload ",
+        "device ",
+        "status ",
+        "apply→Ready ",
+    ] {
+        let (_, after) = rest.split_once(part).unwrap_or_else(|| panic!("{part:?} is missing in its place:\n{told}"));
+        rest = after;
+    }
+    assert!(!told.contains('\u{1b}'), "colour is for terminals");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_ends_well_and_leaves_nothing() {
+    let _timed = Timed::start();
+    let (command, folder) = demo(&[]);
+    let output = answered(command, "").await;
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+    assert_told(&text(&output.stdout));
+    nothing_left(&folder).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_asks_before_it_touches_a_cluster_and_leaves_it_as_it_was() {
+    let _timed = Timed::start();
+    let control_plane = ControlPlane::start(&Tools::locate().unwrap(), &scratch("demo-cluster")).await.unwrap();
+    let current = || {
+        let (mut command, folder) = demo(&["--cluster", "current"]);
+        command.env("KUBECONFIG", control_plane.admin_kubeconfig());
+        (command, folder)
+    };
+    let writes = || {
+        let mut records = control_plane.audit().records().unwrap();
+        records.retain(|record| record.is_write() && record.user == "kit-admin");
+        records.len()
+    };
+    let before = writes();
+    let (command, folder) = current();
+    let output = answered(command, "y\n").await;
+    assert_eq!(output.status.code(), Some(1));
+    let told = text(&output.stdout);
+    assert!(told.contains("context     kit") && told.contains(&control_plane.server()), "{told}");
+    let error = text(&output.stderr);
+    assert_eq!(error.trim(), "error: nothing was done in context kit: the answer was not yes");
+    assert_eq!(writes(), before);
+    nothing_left(&folder).await;
+
+    let (command, folder) = current();
+    let output = answered(command, "yes\n").await;
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+    assert_told(&text(&output.stdout));
+    nothing_left(&folder).await;
+    let client = control_plane.client().await.unwrap();
+    let kinds: Api<CustomResourceDefinition> = Api::all(client.clone());
+    assert_eq!(kinds.list(&ListParams::default()).await.unwrap().items, []);
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    assert_eq!(namespaces.get_opt("dms-operator").await.unwrap(), None);
+    let files: Api<ConfigMap> = Api::namespaced(client, "default");
+    assert_eq!(files.get_opt("hello-site").await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_refuses_a_cluster_that_holds_what_it_would_delete() {
+    let _timed = Timed::start();
+    let (mut command, folder) = demo(&["--cluster", "current"]);
+    command.env("KUBECONFIG", shared().await.admin_kubeconfig());
+    let output = answered(command, "yes\n").await;
+    assert_eq!(output.status.code(), Some(1));
+    let error = text(&output.stderr);
+    assert!(error.contains("context kit has the kinds of hosting.nunet.io already"), "{error}");
+    nothing_left(&folder).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kept_it_runs_on_with_commands_to_try_until_ctrl_c() {
+    let _timed = Timed::start();
+    let (mut command, folder) = demo(&["--keep"]);
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut told = Vec::new();
+    timeout(PATIENCE, async {
+        while let Some(line) = lines.next_line().await.unwrap() {
+            let last = line.contains("Ctrl-C here ends it");
+            told.push(line.trim().to_owned());
+            if last {
+                return;
+            }
+        }
+        panic!("it ended early:\n{}", told.join("\n"));
+    })
+    .await
+    .unwrap();
+
+    let from = told.iter().position(|line| line.starts_with("export KUBECONFIG=")).unwrap();
+    let script = format!(
+        "set -e\n{}\nkubectl get hd hello -o name\nkubectl hosting token inspect --token grant.json",
+        told[from..from + 4].join("\n")
+    );
+    let output = Command::new("sh").arg("-c").arg(script).output().await.unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).starts_with("hostingdeployment.hosting.nunet.io/hello\n"));
+
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let status = timeout(PATIENCE, child.wait()).await.unwrap().unwrap();
+    assert!(status.success(), "{status}");
+    nothing_left(&folder).await;
+}
