@@ -19,5 +19,6 @@ mod kit;
 mod kit_process;
 mod kit_s3;
 mod layers;
+mod readme;
 mod timed;
 mod world;
