@@ -80,30 +80,22 @@ reasons! {
     Progressing,
     /// The object is being deleted; what it started is being stopped first.
     Deleting,
-    /// The annotation `hosting.nunet.io/suspend` holds the object.
-    Suspended,
     /// The object cannot be read as its kind says.
     InvalidObject,
     /// The wall clock, the API server's clock and the monotonic clock disagree: nothing is admitted or stopped.
     ClockSuspect,
     /// The authorisation of the spec was accepted.
     Verified,
-    /// The HostingProvider named by the spec does not exist.
-    ProviderNotFound,
     /// The HostingProvider is not ready.
     ProviderNotReady,
     /// This operator serves another HostingProvider.
     NotServed,
     /// The provider does not take deployments from this namespace.
     NamespaceNotAllowed,
-    /// The Secret with the provider's key is missing, or a member of it is malformed.
-    IdentityInvalid,
     /// The Secret with the storage credentials is missing, or a member of it is absent.
     CredentialsMissing,
     /// The release is whole in the store.
     Published,
-    /// The release is being uploaded.
-    Publishing,
     /// The object store did not answer, or refused; retried with growing pauses.
     StorageUnavailable,
     /// The prefix in the bucket belongs to another installation.
@@ -161,8 +153,6 @@ reasons! {
     Abandoned,
     /// What the deployment started is stopped, and what is kept is recorded.
     CleanedUp,
-    /// The revocation is in force.
-    RevocationAccepted,
     /// The revocation cannot be read, or is not signed by the issuer it names.
     RevocationRefused,
 }
