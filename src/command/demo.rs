@@ -3,6 +3,7 @@
 //! Everything that a person would do is done by the commands that the person would type, and shown.
 
 mod cluster;
+mod names;
 mod proof;
 mod screen;
 mod shell;
@@ -14,15 +15,13 @@ use std::{path::Path, process::ExitCode, time::Instant};
 use clap::ValueEnum;
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::{cluster::Cluster, proof::Traces, screen::Screen, shell::Shell, story::Story};
+use self::{cluster::Cluster, names::OPERATOR_NAMESPACE, proof::Traces, screen::Screen, shell::Shell, story::Story};
 use super::CommandError;
 use crate::dev::{
     KitError,
     installation::{Installation, Plan},
 };
 
-/// Namespace of the operator, as the example names it.
-const OPERATOR_NAMESPACE: &str = "dms-operator";
 const DEVICES: usize = 2;
 
 /// Arguments of the demo.
@@ -58,9 +57,11 @@ pub async fn run(args: Args) -> Result<ExitCode, CommandError> {
         Where::Own => Cluster::own(&screen, folder.path()).await?,
         Where::Current => Cluster::current(&screen).await?,
     };
-    let shell = Shell::new(&screen, folder.path(), &cluster)?;
+    let shell = Shell::new(&screen, folder.path(), cluster.credentials())?;
     let mut traces = Traces::default();
-    traces.control_plane(&cluster);
+    if let Some(control_plane) = cluster.control_plane() {
+        traces.control_plane(control_plane);
+    }
 
     let result = {
         let told = tokio::select! {

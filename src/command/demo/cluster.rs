@@ -8,7 +8,12 @@ use k8s_openapi::{
 };
 use kube::{Api, Client, api::ListParams};
 
-use super::{OPERATOR_NAMESPACE, kit, screen::Screen, shell::Shell, story};
+use super::{
+    kit,
+    names::{NAMES, Names, OPERATOR_NAMESPACE},
+    screen::Screen,
+    shell::Shell,
+};
 use crate::{
     api::GROUP,
     command::CommandError,
@@ -42,7 +47,7 @@ impl Cluster {
         screen.line(&format!("  - namespace {OPERATOR_NAMESPACE}, with the objects of one installation"));
         screen.line(&format!(
             "  - ConfigMap and HostingDeployment of examples/hello-site in namespace {}",
-            story::NAMES.namespace
+            NAMES.namespace
         ));
         screen.line("Operator, devices and object store run on this machine. Type yes to go on:");
         let mut answer = String::new();
@@ -77,13 +82,13 @@ impl Cluster {
         let kinds: Api<CustomResourceDefinition> = Api::all(self.client.clone());
         let kinds = kinds.list(&ListParams::default()).await.map_err(failed)?;
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        let files: Api<ConfigMap> = Api::namespaced(self.client.clone(), story::NAMES.namespace);
+        let files: Api<ConfigMap> = Api::namespaced(self.client.clone(), NAMES.namespace);
         let found = if kinds.items.iter().any(|kind| kind.spec.group == GROUP) {
             format!("has the kinds of {GROUP}")
         } else if namespaces.get_opt(OPERATOR_NAMESPACE).await.map_err(failed)?.is_some() {
             format!("has a namespace {OPERATOR_NAMESPACE}")
-        } else if files.get_opt(story::NAMES.files).await.map_err(failed)?.is_some() {
-            format!("has a ConfigMap {} in namespace {}", story::NAMES.files, story::NAMES.namespace)
+        } else if files.get_opt(NAMES.files).await.map_err(failed)?.is_some() {
+            format!("has a ConfigMap {} in namespace {}", NAMES.files, NAMES.namespace)
         } else {
             return Ok(());
         };
@@ -106,7 +111,7 @@ impl Cluster {
         if self.own.is_some() {
             return Ok(());
         }
-        let story::Names { namespace, deployment, files } = story::NAMES;
+        let Names { namespace, deployment, files } = NAMES;
         // After an error or Ctrl-C the object may still be there, and the operator that would let it go is gone.
         let abandon = format!(
             "kubectl -n {namespace} annotate --overwrite hd {deployment} hosting.nunet.io/suspend=true; kubectl -n \

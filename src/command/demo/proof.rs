@@ -8,8 +8,11 @@ use std::{
 
 use rustix::process::{Pid, test_kill_process};
 
-use super::{cluster::Cluster, screen::Screen};
-use crate::{command::CommandError, dev::installation::Installation};
+use super::screen::Screen;
+use crate::{
+    command::CommandError,
+    dev::{ControlPlane, installation::Installation},
+};
 
 /// How long the last processes may take to go.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -22,8 +25,7 @@ pub(super) struct Traces {
 }
 
 impl Traces {
-    pub fn control_plane(&mut self, cluster: &Cluster) {
-        let Some(control_plane) = cluster.control_plane() else { return };
+    pub fn control_plane(&mut self, control_plane: &ControlPlane) {
         for (name, pid) in ["kube-controller-manager", "kube-apiserver", "etcd"].into_iter().zip(control_plane.pids()) {
             self.processes.push((name.to_owned(), pid));
         }

@@ -6,8 +6,11 @@ use std::{
     process::Stdio,
 };
 
-use super::{cluster::Cluster, kit, screen::Screen};
-use crate::{command::CommandError, dev::Tools};
+use super::{kit, screen::Screen};
+use crate::{
+    command::CommandError,
+    dev::{Credentials, Tools},
+};
 
 /// Protects the demo's key file; the file and the key end with the demo.
 pub(super) const PASSPHRASE: &str = "only for this demo";
@@ -28,7 +31,7 @@ pub(super) struct Given {
 }
 
 impl<'a> Shell<'a> {
-    pub fn new(screen: &'a Screen, folder: &Path, cluster: &Cluster) -> Result<Self, CommandError> {
+    pub fn new(screen: &'a Screen, folder: &Path, credentials: &Credentials) -> Result<Self, CommandError> {
         let folder = folder.join("shell");
         let failed = |error| CommandError::because(format!("{} could not be prepared", folder.display()), error);
         std::fs::create_dir_all(&folder).map_err(failed)?;
@@ -42,7 +45,7 @@ impl<'a> Shell<'a> {
             path.push(next);
         }
         let kubeconfig = folder.join("kubeconfig");
-        cluster.credentials().write(&kubeconfig).map_err(kit)?;
+        credentials.write(&kubeconfig).map_err(kit)?;
         Ok(Self { screen, folder, path, kubeconfig })
     }
 

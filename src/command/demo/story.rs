@@ -8,7 +8,7 @@ use std::{
 use kube::Client;
 
 use super::{
-    OPERATOR_NAMESPACE,
+    names::{NAMES, OPERATOR_NAMESPACE},
     proof::answers,
     screen::Screen,
     shell::Shell,
@@ -16,14 +16,6 @@ use super::{
 };
 use crate::{command::CommandError, dev::installation::Installation, metrics::Stage};
 
-/// What the objects of `examples/hello-site` are called.
-pub(super) struct Names {
-    pub namespace: &'static str,
-    pub deployment: &'static str,
-    pub files: &'static str,
-}
-
-pub(super) const NAMES: Names = Names { namespace: "default", deployment: "hello", files: "hello-site" };
 const CONFIG_MAP: &str = include_str!("../../../examples/hello-site/configmap.yaml");
 const DEPLOYMENT: &str = include_str!("../../../examples/hello-site/hostingdeployment.yaml");
 const GREETING: &str = "<h1>Hello from a device</h1>";

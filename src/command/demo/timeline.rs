@@ -12,7 +12,7 @@ use kube::{
 };
 use tokio::{sync::mpsc, task::AbortHandle};
 
-use super::{screen::Screen, story};
+use super::{names::NAMES, screen::Screen};
 use crate::{
     api::{HostingDeployment, HostingDeploymentStatus},
     command::CommandError,
@@ -42,10 +42,10 @@ impl Drop for Timeline<'_> {
 
 impl<'a> Timeline<'a> {
     pub fn start(screen: &'a Screen, client: &Client) -> Self {
-        let api: Api<HostingDeployment> = Api::namespaced(client.clone(), story::NAMES.namespace);
+        let api: Api<HostingDeployment> = Api::namespaced(client.clone(), NAMES.namespace);
         let (send, moments) = mpsc::unbounded_channel();
         let watching = tokio::spawn(async move {
-            let config = watcher::Config::default().fields(&format!("metadata.name={}", story::NAMES.deployment));
+            let config = watcher::Config::default().fields(&format!("metadata.name={}", NAMES.deployment));
             let mut events = watcher(api, config).boxed();
             while let Some(event) = events.next().await {
                 let moment = match event {
