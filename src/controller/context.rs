@@ -239,7 +239,7 @@ impl Context {
     #[must_use]
     pub fn candidates(&self) -> Vec<Candidate> {
         let mut load: BTreeMap<String, usize> = BTreeMap::new();
-        for object in self.deployments.state() {
+        for object in self.served_deployments() {
             let chosen = self.remember_if_known(&object.uid().unwrap_or_default(), |memory| memory.device.clone());
             if let Some(device) = recorded_device(&object).or(chosen) {
                 *load.entry(device).or_default() += 1;
@@ -258,6 +258,19 @@ impl Context {
                 }
             })
             .collect()
+    }
+
+    /// Whether an object names the HostingProvider that is served here.
+    #[must_use]
+    pub fn serves(&self, object: &DynamicObject) -> bool {
+        let text = |pointer| object.data.pointer(pointer).and_then(serde_json::Value::as_str);
+        text("/spec/providerRef/namespace") == Some(&self.settings.namespace)
+            && text("/spec/providerRef/name") == Some(&self.settings.provider)
+    }
+
+    /// The watch shows other providers' objects too; their devices may have the same names.
+    fn served_deployments(&self) -> Vec<Arc<DynamicObject>> {
+        self.deployments.state().into_iter().filter(|object| self.serves(object)).collect()
     }
 
     fn readable_devices(&self) -> Vec<HostingDevice> {
@@ -289,8 +302,7 @@ impl Context {
     /// Ids recorded for deployments on a device, other than one object's own.
     #[must_use]
     pub fn recorded_ids(&self, device: &str, except_uid: &str) -> BTreeSet<String> {
-        self.deployments
-            .state()
+        self.served_deployments()
             .iter()
             .filter(|object| object.uid().as_deref() != Some(except_uid))
             .filter(|object| recorded_device(object).as_deref() == Some(device))

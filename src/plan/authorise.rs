@@ -117,8 +117,11 @@ pub fn authorise(object: &Value, rules: &Rules<'_>) -> Standing {
                 envelope(object).ok().and_then(|bytes| Envelope::parse(&bytes).ok()).map(|parsed| parsed.expires);
             match before.map(|then| judged_at(object, rules, then)) {
                 Some(Ok(accepted)) => Standing::Expired { accepted, refusal },
-                Some(Err(earlier)) if earlier.reason != Reason::Expired => Standing::Refused(earlier),
-                Some(Err(_)) | None => Standing::Refused(refusal),
+                // Signed after its own end, it never held.
+                Some(Err(Refusal { reason: Reason::Expired | Reason::TimeInFuture, .. })) | None => {
+                    Standing::Refused(refusal)
+                }
+                Some(Err(earlier)) => Standing::Refused(earlier),
             }
         }
         Err(refusal) => Standing::Refused(refusal),
@@ -208,3 +211,6 @@ fn envelope(object: &Value) -> Result<Vec<u8>, Refusal> {
         )
     })
 }
+
+#[cfg(test)]
+mod tests;

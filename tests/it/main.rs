@@ -5,14 +5,18 @@
 
 mod admission;
 mod api;
+mod bracket;
 mod chart;
 mod cluster;
 mod definitions;
 mod demo;
 mod deploy;
 mod device;
+mod devices;
 mod docs;
 mod examples;
+mod expiry;
+mod failures;
 mod fields;
 mod interop;
 mod kit;
@@ -20,5 +24,7 @@ mod kit_process;
 mod kit_s3;
 mod layers;
 mod readme;
+mod refusals;
+mod soak;
 mod timed;
 mod world;

@@ -170,6 +170,26 @@ impl<'a> Tenant<'a> {
     }
 }
 
+/// What makes a tenant, while the installation is being changed.
+pub struct Seat {
+    namespace: String,
+    owner: Wallet,
+    grant: Token,
+}
+
+impl Seat {
+    pub fn at(self, installation: &Installation) -> Tenant<'_> {
+        let Self { namespace, owner, grant } = self;
+        Tenant { installation, client: installation.client.clone(), namespace, owner, grant }
+    }
+}
+
+impl Tenant<'_> {
+    pub fn seat(&self) -> Seat {
+        Seat { namespace: self.namespace.clone(), owner: self.owner.clone(), grant: self.grant.clone() }
+    }
+}
+
 /// The release id that `kubectl hosting sign` computes for these files.
 pub fn release_of(files: &BTreeMap<String, String>) -> String {
     let files: dms_operator::store::Files =
@@ -210,4 +230,22 @@ pub fn creations(installation: &Installation) -> usize {
         })
         .sum::<usize>()
         .saturating_sub(installation.devices.len())
+}
+
+/// How many site servers run on a device: its child processes.
+pub fn sites_running(installation: &Installation, device: usize) -> usize {
+    let parent = installation.devices[device].process.pid().to_string();
+    let stats = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let stat = std::fs::read_to_string(entry.unwrap().path().join("stat")).ok()?;
+        // `pid (name) state ppid …`, where the name may hold anything.
+        let rest = stat.rsplit_once(") ")?.1.to_owned();
+        let mut words = rest.split(' ');
+        Some((words.next()?.to_owned(), words.next()?.to_owned()))
+    });
+    stats.filter(|(state, ppid)| state != "Z" && *ppid == parent).count()
+}
+
+/// Lets a device misbehave; an empty list ends it.
+pub fn misbehave(installation: &Installation, device: usize, faults: &str) {
+    std::fs::write(installation.devices[device].folder.join("state/faults"), faults).unwrap();
 }

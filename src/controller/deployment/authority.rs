@@ -76,7 +76,7 @@ pub(super) async fn establish(
         highest = tombstone::highest(context, &subject.namespace, &subject.name).await?;
     }
 
-    let standing = authorise(&current, &rules(if known { None } else { highest.as_ref() }));
+    let standing = authorise(&current, &rules(highest.as_ref()));
     let refusal = match standing {
         Standing::Valid(accepted) => {
             context.metrics.token_verdict("Accepted");
@@ -104,9 +104,11 @@ pub(super) async fn establish(
             Some(refusal)
         }
     };
-    if served.terms.rollback == Permission::Refuse {
+    match served.terms.rollback {
         // The order of acceptance is kept beside the object, where others may write; the signed time is not theirs.
-        judged.sort_by_key(|(_, standing)| std::cmp::Reverse(signed(standing)));
+        Permission::Refuse => judged.sort_by_key(|(_, standing)| std::cmp::Reverse(signed(standing))),
+        // What is applied now goes first, also when it was accepted before.
+        Permission::Allow => judged.sort_by_key(|(spec, _)| refusal.is_some() || *spec != subject.spec),
     }
     let (candidates, next_change) = candidates(judged, served, now);
     if let Some(newest) = candidates.first() {

@@ -90,7 +90,7 @@ pub async fn reconcile(object: Arc<DynamicObject>, context: Arc<Context>) -> Res
 }
 
 async fn route(object: Arc<DynamicObject>, context: Arc<Context>) -> Result<Action, Error> {
-    if !is_ours(&object, &context) || object.annotations().get(ANNOTATION_SUSPEND).is_some_and(|on| on == "true") {
+    if !context.serves(&object) || object.annotations().get(ANNOTATION_SUSPEND).is_some_and(|on| on == "true") {
         return Ok(Action::await_change());
     }
     let subject = match Subject::read(&object) {
@@ -127,12 +127,6 @@ fn applied(subject: Arc<Subject>, context: Arc<Context>) -> BoxFuture<'static, R
 
 fn cleaned(subject: Arc<Subject>, context: Arc<Context>) -> BoxFuture<'static, Result<Action, Error>> {
     Box::pin(async move { cleanup::pass(&subject, &context).await })
-}
-
-fn is_ours(object: &DynamicObject, context: &Context) -> bool {
-    let text = |pointer| object.data.pointer(pointer).and_then(Value::as_str);
-    text("/spec/providerRef/namespace") == Some(&context.settings.namespace)
-        && text("/spec/providerRef/name") == Some(&context.settings.provider)
 }
 
 impl Subject {

@@ -1,0 +1,144 @@
+//! The create bracket: whatever happens to the operator between its steps, one deployment comes of it.
+//!
+//! A device takes a request for a new deployment until the request dies, 60 s after it was made, and clocks may differ by
+//! 30 s: cases that must wait for it run side by side.
+
+use std::{path::PathBuf, time::Duration};
+
+use dms_operator::{controller::checkpoint::Step, dev::installation::Installation};
+use futures::future::{LocalBoxFuture, join_all};
+
+use crate::{
+    cluster::{eventually, scratch},
+    timed::Timed,
+    world::{Tenant, creations, fetch, installation, misbehave, name, page, sites_running},
+};
+
+/// The window, the skew, the lease, and room for a slow machine.
+const PATIENCE: Duration = Duration::from_secs(180);
+const ARGUMENTS: [&str; 6] = ["--device-window", "60s", "--lease-duration", "5s", "--resync", "2s"];
+
+/// An operator that stops at a step, and what it was to deploy.
+struct Held {
+    installation: Installation,
+    hold: PathBuf,
+}
+
+impl Held {
+    async fn at(step: Step) -> Self {
+        let step = format!("{step:?}").to_lowercase();
+        let label = format!("bracket-{step}-{}", name());
+        let hold = scratch(&label).join("hold");
+        std::fs::write(&hold, "").unwrap();
+        let variable = format!("{step}:{}", hold.display());
+        let installation = installation(&label, 1, &ARGUMENTS, &[("DMS_OPERATOR_HOLD", &variable)]).await;
+        Self { installation, hold }
+    }
+
+    async fn reached(&self) {
+        let reached = self.hold.with_extension("reached");
+        eventually("the operator reaches the step", async || {
+            if reached.exists() { Ok(()) } else { Err(self.installation.operator.log_end()) }
+        })
+        .await;
+    }
+
+    fn release(&self) {
+        std::fs::remove_file(&self.hold).unwrap();
+    }
+
+    /// One deployment, which serves: by the requests that reached the device and by what runs on it.
+    async fn assert_one(&self, tenant: &Tenant<'_>, name: &str, body: &str, attempt: i64, requests: usize) {
+        let status = tenant.condition_within(name, "Ready", "True", "Succeeded", PATIENCE).await;
+        let record = status.deployment.unwrap();
+        assert_eq!(record.attempt, attempt);
+        assert_eq!(fetch(&status.url.unwrap()).await, (200, body.to_owned()));
+        assert_eq!(creations(&self.installation), requests);
+        assert_eq!(sites_running(&self.installation, 0), 1);
+    }
+}
+
+/// Killed at `step` and started again.
+async fn killed(step: Step, attempt: i64, requests: usize) {
+    let mut held = Held::at(step).await;
+    let (files, body) = page();
+    let name = name();
+    let tenant = Tenant::new(&held.installation).await;
+    tenant.deploy(&name, &files).await;
+    held.reached().await;
+    let seat = tenant.seat();
+    held.installation.operator.kill9().unwrap();
+    held.release();
+    held.installation.operator.restart().unwrap();
+    let tenant = seat.at(&held.installation);
+    held.assert_one(&tenant, &name, &body, attempt, requests).await;
+}
+
+/// The device took the request, the operator died before it heard of it, and then the device lists nothing, as DMS does on
+/// any error of its own.
+async fn killed_and_nothing_listed() {
+    let mut held = Held::at(Step::Sent).await;
+    let (files, body) = page();
+    let name = name();
+    let tenant = Tenant::new(&held.installation).await;
+    tenant.deploy(&name, &files).await;
+    held.reached().await;
+    let seat = tenant.seat();
+    held.installation.operator.kill9().unwrap();
+    misbehave(&held.installation, 0, "list-empty");
+    held.release();
+    held.installation.operator.restart().unwrap();
+    let tenant = seat.at(&held.installation);
+    tenant.condition_within(&name, "Deployed", "Unknown", "OutcomeUnknown", PATIENCE).await;
+    assert_eq!(creations(&held.installation), 1, "the request is dead, and still nothing says that it had no effect");
+    misbehave(&held.installation, 0, "");
+    held.assert_one(&tenant, &name, &body, 1, 1).await;
+}
+
+/// The first of two operators is paused before it sends; the second takes its place; then the first wakes up.
+async fn paused_before_sending(wakes_late: bool) {
+    let held = Held::at(Step::Recorded).await;
+    let (files, body) = page();
+    let name = name();
+    let tenant = Tenant::new(&held.installation).await;
+    tenant.deploy(&name, &files).await;
+    held.reached().await;
+    let first = &held.installation.operator;
+    first.pause().unwrap();
+    held.release();
+    let (second, http) = held.installation.second_operator("second", &[]).unwrap();
+    eventually("the second operator leads", async || {
+        let metrics = reqwest::get(format!("{http}/metrics")).await.map_err(|error| error.to_string())?;
+        let metrics = metrics.text().await.map_err(|error| error.to_string())?;
+        if metrics.contains("dms_operator_leader 1") { Ok(()) } else { Err(second.log_end()) }
+    })
+    .await;
+    if wakes_late {
+        tenant.condition_within(&name, "Ready", "True", "Succeeded", PATIENCE).await;
+    }
+    first.resume().unwrap();
+    // The lease is not its own any more: it ends, and by itself.
+    assert_eq!(first.exit_code(PATIENCE).await, Some(1), "{}", first.log_end());
+    let status = tenant.condition_within(&name, "Ready", "True", "Succeeded", PATIENCE).await;
+    assert_eq!(fetch(&status.url.unwrap()).await, (200, body));
+    assert_eq!(sites_running(&held.installation, 0), 1);
+    // Whatever the first still sent, it was its one request.
+    assert!(creations(&held.installation) <= 2, "{}", creations(&held.installation));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_deployment_comes_of_it_wherever_the_operator_dies() {
+    let _timed = Timed::start();
+    let cases: [LocalBoxFuture<'static, ()>; 8] = [
+        Box::pin(killed(Step::Read, 1, 1)),
+        // Recorded and never sent: only a second attempt brings a deployment, once the first cannot any more.
+        Box::pin(killed(Step::Recorded, 2, 1)),
+        Box::pin(killed(Step::Sent, 1, 1)),
+        Box::pin(killed(Step::Known, 1, 1)),
+        Box::pin(killed(Step::Bound, 1, 1)),
+        Box::pin(killed_and_nothing_listed()),
+        Box::pin(paused_before_sending(false)),
+        Box::pin(paused_before_sending(true)),
+    ];
+    join_all(cases).await;
+}

@@ -1,0 +1,330 @@
+//! Devices that are silent, die, come back, list nothing, or run something that is not ours.
+
+use std::time::Duration;
+
+use dms_operator::{
+    api::{HostingDeploymentStatus, HostingDevice},
+    dev::{installation::Installation, wallet::in_future},
+};
+use k8s_openapi::api::{core::v1::ConfigMap, events::v1::Event};
+use kube::{
+    Api, ResourceExt as _,
+    api::{DeleteParams, ListParams, Patch, PatchParams},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    cluster::{eventually, shared},
+    timed::Timed,
+    world::{Tenant, asked, creations, fetch, installation, misbehave, name, page, sites_running},
+};
+
+/// How many are deployed at once.
+const COUNT: usize = 50;
+/// How often an object may be written until it is Ready.
+const WRITES: usize = 6;
+const QUICK: [&str; 2] = ["--resync", "1s"];
+
+fn condition<'a>(status: &'a HostingDeploymentStatus, kind: &str) -> (&'a str, &'a str, &'a str) {
+    let found = status.conditions.iter().find(|condition| condition.type_ == kind);
+    found.map_or(("", "", ""), |found| (&*found.status, &*found.reason, &*found.message))
+}
+
+/// Waits until the operator has asked a device for its deployments a few more times.
+async fn looks(installation: &Installation, device: usize, behaviour: &str, more: usize) {
+    let count = || asked(installation, device).iter().filter(|path| path.ends_with(behaviour)).count();
+    let before = count();
+    eventually("more looks at the device", async || {
+        let now = count();
+        if now >= before + more { Ok(()) } else { Err(format!("{now} of {}", before + more)) }
+    })
+    .await;
+}
+
+/// What a device was asked that changes something.
+fn changes(installation: &Installation, device: usize) -> Vec<String> {
+    let changing = ["/deployment/new", "/deployment/shutdown", "/deployment/delete", "/deployment/update"];
+    asked(installation, device).into_iter().filter(|path| changing.iter().any(|end| path.ends_with(end))).collect()
+}
+
+async fn shows(url: &str, body: &str) {
+    eventually("the page", async || match reqwest::get(url).await {
+        Ok(response) => match response.text().await {
+            Ok(text) if text == body => Ok(()),
+            other => Err(format!("{other:?}")),
+        },
+        Err(error) => Err(error.to_string()),
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_lists_nothing_or_is_silent_changes_nothing() {
+    let _timed = Timed::start();
+    let installation = installation("silent", 1, &QUICK, &[]).await;
+    let tenant = Tenant::new(&installation).await;
+    let name = name();
+    let (files, body) = page();
+    tenant.deploy(&name, &files).await;
+    let before = tenant.ready(&name).await;
+    let url = before.url.clone().unwrap();
+    let changed = changes(&installation, 0);
+
+    misbehave(&installation, 0, "list-empty");
+    looks(&installation, 0, "/deployment/list", 4).await;
+    assert_eq!(changes(&installation, 0), changed);
+    assert_eq!(tenant.status(&name).await.deployment, before.deployment);
+    assert_eq!(fetch(&url).await, (200, body.clone()));
+
+    // Messages come, and no reply ever goes out.
+    misbehave(&installation, 0, "drop-replies");
+    let status = tenant.condition(&name, "DeviceReachable", "Unknown", "DeviceSilent").await;
+    assert_eq!(status.deployment, before.deployment);
+    assert_eq!(condition(&status, "Ready").0, "False");
+    assert_eq!(changes(&installation, 0), changed);
+    assert_eq!(fetch(&url).await, (200, body.clone()), "what runs goes on");
+
+    misbehave(&installation, 0, "");
+    let after = tenant.ready(&name).await;
+    assert_eq!((&after.deployment, &after.url), (&before.deployment, &before.url));
+    assert_eq!(changes(&installation, 0), changed);
+    assert_eq!(sites_running(&installation, 0), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_takes_up_its_allocations_after_a_crash() {
+    let _timed = Timed::start();
+    let mut installation = installation("crash", 1, &QUICK, &[]).await;
+    let name = name();
+    let (files, body) = page();
+    let (seat, before) = {
+        let tenant = Tenant::new(&installation).await;
+        tenant.deploy(&name, &files).await;
+        (tenant.seat(), tenant.ready(&name).await)
+    };
+    let url = before.url.clone().unwrap();
+    installation.devices[0].process.kill9().unwrap();
+    eventually("the site ends with its device", async || match reqwest::get(&url).await {
+        Ok(_) => Err("it still answers".to_owned()),
+        Err(_) => Ok(()),
+    })
+    .await;
+    let tenant = seat.at(&installation);
+    let status = tenant.condition(&name, "DeviceReachable", "Unknown", "DeviceSilent").await;
+    assert_eq!(status.deployment, before.deployment);
+    let seat = tenant.seat();
+    installation.devices[0].process.restart().unwrap();
+    let tenant = seat.at(&installation);
+    let after = tenant.ready(&name).await;
+    assert_eq!((&after.deployment, &after.url), (&before.deployment, &before.url));
+    shows(&url, &body).await;
+    assert_eq!(creations(&installation), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_waits_for_its_device_unless_it_is_abandoned() {
+    let _timed = Timed::start();
+    let mut installation = installation("away", 2, &QUICK, &[]).await;
+    let (waits, abandoned) = (name(), name());
+    let seat = {
+        let tenant = Tenant::new(&installation).await;
+        for (name, device) in [(&waits, "device-1"), (&abandoned, "device-2")] {
+            let release = tenant.files(name, &page().0).await;
+            let mut object = tenant.object(name, &release);
+            object["spec"]["placement"] = json!({"deviceSelector": {"matchLabels": {"device": device}}});
+            tenant.apply(&tenant.sign(object)).await.unwrap();
+            assert_eq!(tenant.ready(name).await.deployment.unwrap().device, device);
+        }
+        tenant.seat()
+    };
+    for device in &installation.devices {
+        device.process.kill9().unwrap();
+    }
+    let tenant = seat.at(&installation);
+    let mut records = Vec::new();
+    for name in [&waits, &abandoned] {
+        records.push((tenant.get(name).await.unwrap().uid().unwrap(), tenant.status(name).await.deployment.unwrap()));
+        tenant.api().delete(name, &DeleteParams::default()).await.unwrap();
+        let status = tenant.condition(name, "Ready", "False", "DeviceSilent").await;
+        let (_, _, message) = condition(&status, "Ready");
+        assert!(message.contains("hosting.nunet.io/cleanup=Abandon"), "{message}");
+    }
+
+    let patch = json!({"metadata": {"annotations": {"hosting.nunet.io/cleanup": "Abandon"}}});
+    tenant.api().patch(&abandoned, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    tenant.gone(&abandoned).await;
+    let (uid, record) = &records[1];
+    let kept: Api<ConfigMap> = Api::namespaced(tenant.client.clone(), &installation.plan.namespace);
+    let tombstone = kept.get(&format!("dms-operator-tombstone-{uid}")).await.unwrap().data.unwrap();
+    assert_eq!(tombstone["abandoned"], "true");
+    assert_eq!((Some(&tombstone["deploymentId"]), &tombstone["device"]), (record.id.as_ref(), &record.device));
+    let events: Api<Event> = Api::namespaced(tenant.client.clone(), &tenant.namespace);
+    let told = eventually("the Event", async || {
+        let all = events.list(&ListParams::default()).await.unwrap().items;
+        let told: Vec<_> = all.into_iter().filter(|event| event.reason.as_deref() == Some("Abandoned")).collect();
+        if told.is_empty() { Err("none yet".to_owned()) } else { Ok(told) }
+    })
+    .await;
+    assert_eq!(told.len(), 1);
+    assert!(told[0].note.as_ref().unwrap().contains(record.id.as_ref().unwrap()));
+
+    // The other one still waits, and ends with its device's return.
+    assert!(tenant.get(&waits).await.is_some());
+    let seat = tenant.seat();
+    installation.devices[0].process.restart().unwrap();
+    let tenant = seat.at(&installation);
+    tenant.gone(&waits).await;
+    assert_eq!(sites_running(&installation, 0), 0);
+    let tombstone = kept.get(&format!("dms-operator-tombstone-{}", records[0].0)).await.unwrap().data.unwrap();
+    assert_eq!(tombstone["abandoned"], "false");
+}
+
+/// Puts an id into the status, as somebody with too many rights might.
+async fn forge(tenant: &Tenant<'_>, name: &str, id: &Value) {
+    let patch = json!({"status": {"deployment": {"id": id}}});
+    tenant.api().patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_id_of_somebody_else_is_left_alone() {
+    let _timed = Timed::start();
+    let installation = installation("foreign", 1, &QUICK, &[]).await;
+    let (victim, thief) = (Tenant::new(&installation).await, Tenant::new(&installation).await);
+    let name = name();
+    let (files, body) = page();
+    victim.deploy(&name, &files).await;
+    let theirs = victim.ready(&name).await;
+    thief.deploy(&name, &page().0).await;
+    let own = thief.ready(&name).await;
+    let stolen = theirs.deployment.clone().unwrap().id;
+    let changed = changes(&installation, 0);
+
+    forge(&thief, &name, &json!(stolen)).await;
+    let status = thief.condition(&name, "Ready", "False", "ForeignDeployment").await;
+    assert_eq!(condition(&status, "Stalled").0, "True");
+    assert_eq!(changes(&installation, 0), changed);
+    // Not even with the object, which waits for a person.
+    thief.api().delete(&name, &DeleteParams::default()).await.unwrap();
+    thief.condition(&name, "Ready", "False", "ForeignDeployment").await;
+    looks(&installation, 0, "/deployment/manifest", 3).await;
+    assert_eq!(changes(&installation, 0), changed);
+    assert_eq!(fetch(&theirs.url.unwrap()).await, (200, body));
+
+    // Without the foreign id the operator finds its own by tag, and only that is stopped.
+    forge(&thief, &name, &Value::Null).await;
+    thief.gone(&name).await;
+    let mut stopped = changed;
+    stopped.push("/dms/node/deployment/shutdown".to_owned());
+    assert_eq!(changes(&installation, 0), stopped);
+    assert!(reqwest::get(own.url.unwrap()).await.is_err());
+    assert_eq!(sites_running(&installation, 0), 1);
+}
+
+async fn device(installation: &Installation, name: &str, spec: Value) {
+    let api: Api<HostingDevice> = Api::namespaced(installation.client.clone(), &installation.plan.namespace);
+    api.patch(name, &PatchParams::default(), &Patch::Merge(json!({"spec": spec}))).await.unwrap();
+}
+
+async fn device_condition(installation: &Installation, name: &str, value: &str, reason: &str) -> String {
+    let api: Api<HostingDevice> = Api::namespaced(installation.client.clone(), &installation.plan.namespace);
+    eventually(&format!("{name} is {value}/{reason}"), async || {
+        let conditions = api.get(name).await.unwrap().status.unwrap_or_default().conditions;
+        let ready = conditions.iter().find(|condition| condition.type_ == "Ready");
+        match ready {
+            Some(ready) if ready.status == value && ready.reason == reason => Ok(ready.message.clone()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_goes_where_the_spec_and_the_devices_permit() {
+    let _timed = Timed::start();
+    let installation = installation("placement", 2, &QUICK, &[]).await;
+    let tenant = Tenant::new(&installation).await;
+    let deploy = async |device: Option<&str>| {
+        let name = name();
+        let release = tenant.files(&name, &page().0).await;
+        let mut object = tenant.object(&name, &release);
+        if let Some(device) = device {
+            object["spec"]["placement"] = json!({"deviceSelector": {"matchLabels": {"device": device}}});
+        }
+        tenant.apply(&tenant.sign(object)).await.unwrap();
+        name
+    };
+    let chosen = async |name: &str| tenant.ready(name).await.deployment.unwrap().device;
+    for wanted in ["device-2", "device-1", "device-2"] {
+        assert_eq!(chosen(&deploy(Some(wanted)).await).await, wanted);
+    }
+    // Nobody carries the label; somebody may some day.
+    let nowhere = deploy(Some("device-3")).await;
+    let status = tenant.condition(&nowhere, "Ready", "False", "NoDevice").await;
+    assert_eq!(condition(&status, "Reconciling").0, "True");
+
+    // The less loaded device takes nothing new; what runs there stays.
+    device(&installation, "device-1", json!({"unschedulable": true})).await;
+    assert_eq!(chosen(&deploy(None).await).await, "device-2");
+    assert_eq!(sites_running(&installation, 0), 1);
+    device(&installation, "device-1", json!({"unschedulable": false})).await;
+    assert_eq!(chosen(&deploy(None).await).await, "device-1");
+
+    // A grant that lacks something is read, not tried.
+    let first = &installation.devices[0];
+    let paths = ["/dms/node/peers".to_owned()];
+    let expires = in_future(Duration::from_hours(1));
+    let narrow = first.owner.delegate(installation.provider.did(), None, &paths, expires, 2, None).unwrap();
+    let before = changes(&installation, 0);
+    device(&installation, &first.name, json!({"grant": String::from_utf8(narrow.to_json()).unwrap()})).await;
+    let message = device_condition(&installation, &first.name, "False", "GrantInsufficient").await;
+    assert!(message.contains("/dms/node/deployment"), "{message}");
+    let name = deploy(Some("device-1")).await;
+    tenant.condition(&name, "Ready", "False", "NoDevice").await;
+    assert_eq!(changes(&installation, 0), before);
+    let whole = first.owner.device_grant(installation.provider.did(), expires).unwrap();
+    device(&installation, &first.name, json!({"grant": String::from_utf8(whole.to_json()).unwrap()})).await;
+    assert_eq!(chosen(&name).await, "device-1");
+
+    // Another key at the address is another device, whatever it answers.
+    let second = &installation.devices[1];
+    let spec = json!({"addresses": [second.address]});
+    device(&installation, &first.name, spec).await;
+    let before = asked(&installation, 1).len();
+    device_condition(&installation, &first.name, "False", "DeviceSilent").await;
+    device(&installation, &first.name, json!({"addresses": [first.address]})).await;
+    device_condition(&installation, &first.name, "True", "Succeeded").await;
+    assert!(asked(&installation, 1).len() >= before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_at_once_are_all_ready_and_none_twice() {
+    let _timed = Timed::start();
+    let installation = installation("fifty", 2, &[], &[]).await;
+    let tenant = Tenant::new(&installation).await;
+    let (files, body) = page();
+    let release = tenant.files("shared", &files).await;
+    let names: Vec<String> = (0..COUNT).map(|_| name()).collect();
+    for name in &names {
+        let object = installation.deployment(&tenant.namespace, name, tenant.owner.did(), &release, "shared");
+        tenant.apply(&tenant.sign(object)).await.unwrap();
+    }
+    let mut ids = std::collections::BTreeSet::new();
+    for name in &names {
+        let limit = Duration::from_secs(180);
+        let status = tenant.condition_within(name, "Ready", "True", "Succeeded", limit).await;
+        assert_eq!(fetch(&status.url.unwrap()).await, (200, body.clone()));
+        ids.insert(status.deployment.unwrap().id.unwrap());
+    }
+    assert_eq!(ids.len(), COUNT);
+    assert_eq!(creations(&installation), COUNT);
+    let (first, second) = (sites_running(&installation, 0), sites_running(&installation, 1));
+    assert_eq!(first + second, COUNT);
+    assert!(first.abs_diff(second) <= 2, "{first} and {second}");
+
+    let operator = format!("system:serviceaccount:{}:dms-operator", installation.plan.namespace);
+    let writes = shared().await.audit().writes(|record| record.user == operator).unwrap();
+    for name in &names {
+        let own: Vec<_> = writes.iter().filter(|record| &record.name == name).collect();
+        assert!(own.len() <= WRITES, "{} writes: {own:#?}", own.len());
+    }
+}

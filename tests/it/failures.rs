@@ -1,0 +1,347 @@
+//! What stands in the way is said, waited for, and heals; what a person must mend is said with the sentence that helps.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use axum::{Router, routing::get};
+use dms_operator::{api::HostingDeploymentStatus, dev::installation::Installation};
+use flate2::{Compression, write::GzEncoder};
+use k8s_openapi::api::events::v1::Event;
+use kube::{
+    Api,
+    api::{DeleteParams, ListParams, Patch, PatchParams},
+};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    cluster::eventually,
+    timed::Timed,
+    world::{Tenant, creations, fetch, installation, installation_with, name, page, release_of},
+};
+
+/// The value of one sample on /metrics.
+async fn sample(installation: &Installation, name: &str) -> Option<f64> {
+    let (_, text) = fetch(&format!("{}/metrics", installation.http)).await;
+    text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+}
+
+fn message(status: &HostingDeploymentStatus, kind: &str) -> String {
+    status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == kind)
+        .map(|found| found.message.clone())
+        .unwrap_or_default()
+}
+
+fn uploads(installation: &Installation) -> usize {
+    installation.s3.requests().iter().filter(|request| request.method == "PUT" || request.method == "POST").count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_store_it_waits_says_so_and_heals() {
+    let _timed = Timed::start();
+    let mut installation = installation("s3-down", 1, &["--resync", "1s"], &[]).await;
+    let (served, new) = (name(), name());
+    let (old_files, old_body) = page();
+    let (files, body) = page();
+    let seat = {
+        let tenant = Tenant::new(&installation).await;
+        tenant.deploy(&served, &old_files).await;
+        tenant.ready(&served).await;
+        tenant.seat()
+    };
+    installation.s3.stop();
+    let tenant = seat.at(&installation);
+    tenant.deploy(&new, &files).await;
+    let status = tenant.condition(&new, "ContentPublished", "False", "StorageUnavailable").await;
+    let ready = status.conditions.iter().find(|condition| condition.type_ == "Reconciling").unwrap();
+    assert_eq!((&*ready.status, &*ready.reason), ("True", "StorageUnavailable"));
+    assert_eq!(status.deployment, None, "nothing is started for files that are not there");
+    assert_eq!(creations(&installation), 1);
+    // What is served goes on without the store.
+    let url = tenant.status(&served).await.url.unwrap();
+    assert_eq!(fetch(&url).await, (200, old_body));
+    let seat = tenant.seat();
+    installation.s3.resume().await.unwrap();
+    let tenant = seat.at(&installation);
+    let url = tenant.ready(&new).await.url.unwrap();
+    assert_eq!(fetch(&url).await, (200, body));
+    assert_eq!(creations(&installation), 2);
+}
+
+/// What is wrong with one object's content, side by side in one installation.
+#[tokio::test(flavor = "multi_thread")]
+async fn content_that_is_not_what_was_signed_is_not_served() {
+    let _timed = Timed::start();
+    let quotas = json!({"content": {"quotas": {"maxReleaseBytes": 4096, "maxReleaseFiles": 3}}});
+    let installation = installation_with("content", 1, &["--resync", "1s"], &[], quotas).await;
+    let tenant = Tenant::new(&installation).await;
+    futures::join!(
+        missing_config_map(&tenant),
+        other_bytes(&tenant),
+        too_large(&tenant),
+        private(&tenant),
+        archive_at_a_private_address(&tenant),
+        nowhere(&tenant),
+        unreadable(&tenant),
+    );
+}
+
+async fn missing_config_map(tenant: &Tenant<'_>) {
+    let name = name();
+    let (files, body) = page();
+    tenant.apply(&tenant.sign(tenant.object(&name, &release_of(&files)))).await.unwrap();
+    let status = tenant.condition(&name, "ContentPublished", "False", "ConfigMapNotFound").await;
+    assert!(message(&status, "ContentPublished").contains(&format!("{}/{name}", tenant.namespace)));
+    assert_eq!(status.deployment, None);
+    tenant.files(&name, &files).await;
+    let url = tenant.ready(&name).await.url.unwrap();
+    assert_eq!(fetch(&url).await, (200, body));
+}
+
+/// A release is signed whose bytes the ConfigMap does not hold: the one before goes on.
+async fn other_bytes(tenant: &Tenant<'_>) {
+    let name = name();
+    let (files, body) = page();
+    let release = tenant.deploy(&name, &files).await;
+    let url = tenant.ready(&name).await.url.unwrap();
+    let signed = release_of(&page().0);
+    tenant.apply(&tenant.sign(tenant.object(&name, &signed))).await.unwrap();
+    let status = tenant.condition(&name, "ContentPublished", "False", "ContentDigestMismatch").await;
+    assert!(message(&status, "ContentPublished").contains(&signed), "{}", message(&status, "ContentPublished"));
+    assert!(message(&status, "Stalled").contains("The release before goes on being served"));
+    assert_eq!(status.release, Some(release));
+    assert_eq!(fetch(&url).await, (200, body));
+}
+
+async fn too_large(tenant: &Tenant<'_>) {
+    let bytes = BTreeMap::from([("index.html".to_owned(), "x".repeat(4097))]);
+    let count: BTreeMap<String, String> = (0..4).map(|number| (format!("{number}.html"), number.to_string())).collect();
+    for (files, says) in [(bytes, "1 files with 4097 bytes"), (count, "4 files with 4 bytes")] {
+        let name = name();
+        let release = tenant.deploy(&name, &files).await;
+        let status = tenant.condition(&name, "ContentPublished", "False", "QuotaExceeded").await;
+        let message = message(&status, "Stalled");
+        assert!(message.contains(says) && message.contains("3 files with 4096 bytes"), "{message}");
+        assert_eq!(status.deployment, None);
+        let requests = tenant.installation.s3.requests();
+        let id = release.trim_start_matches("sha256:");
+        assert!(!requests.iter().any(|request| request.method == "PUT" && request.path.contains(id)), "{requests:?}");
+    }
+}
+
+/// Nobody may read it, since nobody can prove to be its owner yet.
+async fn private(tenant: &Tenant<'_>) {
+    for access in [None, Some("Owner"), Some("Delegated")] {
+        let name = name();
+        let (files, body) = page();
+        let release = tenant.files(&name, &files).await;
+        let mut object = tenant.object(&name, &release);
+        match access {
+            Some(access) => object["spec"]["content"]["access"] = json!(access),
+            None => drop(object["spec"]["content"].as_object_mut().unwrap().remove("access")),
+        }
+        tenant.apply(&tenant.sign(object)).await.unwrap();
+        let status = tenant.condition(&name, "Ready", "False", "PrivateAccessNotAvailable").await;
+        assert_eq!(status.url, None);
+        // Its port is not told; whoever finds it reads nothing.
+        let site = format!("http://127.0.0.1:{}/", port_of(tenant, &status));
+        let text = eventually("the site knows what it may not serve", async || match fetch(&site).await {
+            (403, text) => Ok(text),
+            (503, _) => Err("it waits to be told".to_owned()),
+            other => panic!("{access:?}: {other:?}"),
+        })
+        .await;
+        assert!(!text.contains(&body), "{access:?}");
+    }
+}
+
+/// Where the site of an object listens, as its device has written down.
+fn port_of(tenant: &Tenant<'_>, status: &HostingDeploymentStatus) -> u16 {
+    let id = status.deployment.clone().unwrap().id.unwrap();
+    let file = tenant.installation.devices[0].folder.join("state/state.json");
+    let state: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let allocations = state["deployments"][&id]["allocations"].as_object().unwrap();
+    let ports = allocations.values().next().unwrap()["ports"].as_object().unwrap();
+    ports.keys().next().unwrap().parse().unwrap()
+}
+
+async fn archive_at_a_private_address(tenant: &Tenant<'_>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let (address, sha256, release) = archive(&page().0, &asked).await;
+    let name = name();
+    tenant.apply(&tenant.sign(from_archive(tenant, &name, &release, address, &sha256))).await.unwrap();
+    let status = tenant.condition(&name, "ContentPublished", "False", "ArchiveRefused").await;
+    assert!(message(&status, "ContentPublished").contains("127.0.0.1"), "{}", message(&status, "ContentPublished"));
+    assert_eq!(asked.load(Ordering::SeqCst), 0, "nothing was asked of the private address");
+}
+
+async fn nowhere(tenant: &Tenant<'_>) {
+    let name = name();
+    let mut object = tenant.object(&name, &release_of(&page().0));
+    object["spec"]["content"].as_object_mut().unwrap().remove("from");
+    tenant.apply(&tenant.sign(object)).await.unwrap();
+    tenant.condition(&name, "ContentPublished", "False", "ReleaseNotFound").await;
+}
+
+/// It fits the schema, and is no key all the same.
+async fn unreadable(tenant: &Tenant<'_>) {
+    let name = name();
+    let mut object = tenant.sign(tenant.object(&name, &release_of(&page().0)));
+    object["spec"]["owner"] = json!(format!("did:key:z6Mk{}", "1".repeat(44)));
+    tenant.apply(&object).await.unwrap();
+    let api: Api<Event> = Api::namespaced(tenant.client.clone(), &tenant.namespace);
+    let events = async || {
+        let mut events = api.list(&ListParams::default()).await.unwrap().items;
+        events.retain(|event| event.regarding.as_ref().is_some_and(|about| about.name.as_deref() == Some(&*name)));
+        events.into_iter().map(|event| (event.reason, event.series.map(|series| series.count))).collect::<Vec<_>>()
+    };
+    eventually("the Event", async || if events().await.is_empty() { Err(String::new()) } else { Ok(()) }).await;
+    let passes = "dms_operator_reconciles_total{kind=\"HostingDeployment\"}";
+    let before = sample(tenant.installation, passes).await.unwrap_or_default();
+    eventually("more passes", async || {
+        let now = sample(tenant.installation, passes).await.unwrap_or_default();
+        if now >= before + 10.0 { Ok(()) } else { Err(now.to_string()) }
+    })
+    .await;
+    assert_eq!(events().await, [(Some("InvalidObject".to_owned()), None)]);
+    assert_eq!(tenant.status(&name).await.conditions, []);
+}
+
+/// Serves an archive of files, and counts how often it is asked for. Gives address, SHA-256 and release id.
+async fn archive(files: &BTreeMap<String, String>, asked: &Arc<AtomicUsize>) -> (SocketAddr, String, String) {
+    let mut builder = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+    for (path, text) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        header.set_mode(0o644);
+        builder.append_data(&mut header, path, text.as_bytes()).unwrap();
+    }
+    let bytes = builder.into_inner().unwrap().finish().unwrap();
+    let sha256 = hex::encode(Sha256::digest(&bytes));
+    let asked = Arc::clone(asked);
+    let answer = get(move || {
+        asked.fetch_add(1, Ordering::SeqCst);
+        let bytes = bytes.clone();
+        async move { bytes }
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, Router::new().route("/site.tar.gz", answer)).await });
+    (address, sha256, release_of(files))
+}
+
+fn from_archive(tenant: &Tenant<'_>, name: &str, release: &str, address: SocketAddr, sha256: &str) -> Value {
+    let mut object = tenant.object(name, release);
+    object["spec"]["content"]["from"] =
+        json!({"archive": {"url": format!("http://{address}/site.tar.gz"), "sha256": sha256}});
+    object
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_is_served_when_it_is_the_one_that_was_named() {
+    let _timed = Timed::start();
+    let arguments = ["--resync", "1s", "--allow-private-archives"];
+    let installation = installation("archive", 1, &arguments, &[]).await;
+    let tenant = Tenant::new(&installation).await;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let body = page().1;
+    let files = BTreeMap::from([("sub/start.html".to_owned(), body.clone()), ("a.css".to_owned(), "a{}".to_owned())]);
+    let (address, sha256, release) = archive(&files, &asked).await;
+
+    let wrong = name();
+    let object = from_archive(&tenant, &wrong, &release, address, &"0".repeat(64));
+    tenant.apply(&tenant.sign(object)).await.unwrap();
+    let before = uploads(&installation);
+    let status = tenant.condition(&wrong, "ContentPublished", "False", "ArchiveDigestMismatch").await;
+    assert!(message(&status, "Stalled").contains(&sha256), "{}", message(&status, "Stalled"));
+    assert_eq!(uploads(&installation), before);
+
+    let right = name();
+    let mut object = from_archive(&tenant, &right, &release, address, &sha256);
+    object["spec"]["content"]["indexFile"] = json!("start.html");
+    tenant.apply(&tenant.sign(object)).await.unwrap();
+    let url = tenant.ready(&right).await.url.unwrap();
+    assert_eq!(fetch(&format!("{url}sub/")).await, (200, body));
+    assert_eq!(fetch(&format!("{url}a.css")).await, (200, "a{}".to_owned()));
+    assert_eq!(fetch(&url).await.0, 404, "there is no start.html at the top");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn usage_is_counted_while_it_runs_and_goes_with_the_object() {
+    let _timed = Timed::start();
+    let installation = installation("usage", 1, &["--resync", "1s"], &[]).await;
+    let tenant = Tenant::new(&installation).await;
+    let name = name();
+    let (files, body) = page();
+    tenant.deploy(&name, &files).await;
+    let url = tenant.ready(&name).await.url.unwrap();
+    assert_eq!(fetch(&url).await, (200, body.clone()));
+    let labels = format!("{{namespace=\"{}\",name=\"{name}\"}}", tenant.namespace);
+    let usage = async |meter: &str| sample(&installation, &format!("dms_operator_usage_{meter}{labels}")).await;
+    let (seconds, cpu, memory, disk) = eventually("usage", async || {
+        let seconds = usage("allocation_seconds_total").await.unwrap_or_default();
+        let sent = usage("network_sent_bytes_total").await.unwrap_or_default();
+        if seconds < 2.0 || sent < 1.0 {
+            return Err(format!("{seconds} s, {sent} bytes"));
+        }
+        let cpu = usage("reserved_cpu_millicore_seconds_total").await.unwrap_or_default();
+        let memory = usage("reserved_memory_byte_seconds_total").await.unwrap_or_default();
+        let disk = usage("reserved_disk_byte_seconds_total").await.unwrap_or_default();
+        // All of one reading: not between two looks.
+        if usage("allocation_seconds_total").await == Some(seconds) {
+            Ok((seconds, cpu, memory, disk))
+        } else {
+            Err("a reading came in between".to_owned())
+        }
+    })
+    .await;
+    let (reserved_cpu, reserved_memory, reserved_disk) = (100.0, 134_217_728.0, 1_073_741_824.0);
+    assert_eq!((cpu, memory, disk), (seconds * reserved_cpu, seconds * reserved_memory, seconds * reserved_disk));
+    let size = f64::from(u32::try_from(body.len()).unwrap());
+    assert!(usage("network_sent_bytes_total").await.unwrap() >= size);
+    assert_eq!(usage("stored_bytes").await, Some(size));
+
+    tenant.api().delete(&name, &DeleteParams::default()).await.unwrap();
+    tenant.gone(&name).await;
+    assert_eq!(usage("allocation_seconds_total").await, None);
+    assert_eq!(usage("stored_bytes").await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suspended_object_is_left_as_it_is() {
+    let _timed = Timed::start();
+    let installation = installation("suspend", 1, &["--resync", "1s"], &[]).await;
+    let tenant = Tenant::new(&installation).await;
+    let (held, other) = (name(), name());
+    let (files, body) = page();
+    tenant.deploy(&held, &files).await;
+    let before = tenant.ready(&held).await;
+    let annotate = async |value: Value| {
+        let patch = json!({"metadata": {"annotations": {"hosting.nunet.io/suspend": value}}});
+        tenant.api().patch(&held, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    };
+    annotate(json!("true")).await;
+    let (new_files, new_body) = page();
+    tenant.deploy(&held, &new_files).await;
+    // Another object goes through the whole pass meanwhile.
+    tenant.deploy(&other, &page().0).await;
+    tenant.ready(&other).await;
+    assert_eq!(tenant.status(&held).await, before);
+    let url = before.url.unwrap();
+    assert_eq!(fetch(&url).await, (200, body));
+    annotate(Value::Null).await;
+    eventually("the new page", async || {
+        let seen = fetch(&url).await;
+        if seen == (200, new_body.clone()) { Ok(()) } else { Err(format!("{seen:?}")) }
+    })
+    .await;
+}
