@@ -1,7 +1,7 @@
 //! What every driver shares.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::Duration,
 };
@@ -88,8 +88,23 @@ pub struct Memory {
     pub failed_since: Option<Nanos>,
     /// Generation for which an unreadable object was reported.
     pub reported: Option<i64>,
+    /// Versions of the object that this process has itself replaced, the latest last.
+    pub replaced: VecDeque<String>,
     /// Its meter.
     pub meter: Meter,
+}
+
+/// How many replaced versions are remembered: more than one pass writes.
+const REPLACED: usize = 8;
+
+impl Memory {
+    /// Notes that this process replaced a version of the object. Versions are opaque, so they are only compared.
+    pub fn note_replaced(&mut self, version: String) {
+        self.replaced.push_back(version);
+        if self.replaced.len() > REPLACED {
+            self.replaced.pop_front();
+        }
+    }
 }
 
 /// What every driver shares.
@@ -266,6 +281,13 @@ impl Context {
         let text = |pointer| object.data.pointer(pointer).and_then(serde_json::Value::as_str);
         text("/spec/providerRef/namespace") == Some(&self.settings.namespace)
             && text("/spec/providerRef/name") == Some(&self.settings.provider)
+    }
+
+    /// Whether an object names some HostingProvider of the operator's namespace.
+    #[must_use]
+    pub fn is_neighbour(&self, object: &DynamicObject) -> bool {
+        let namespace = object.data.pointer("/spec/providerRef/namespace").and_then(serde_json::Value::as_str);
+        namespace == Some(&self.settings.namespace)
     }
 
     /// The watch shows other providers' objects too; their devices may have the same names.

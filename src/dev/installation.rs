@@ -248,19 +248,19 @@ fn start_operator(
 
 async fn await_provider(client: &Client, namespace: &str, operator: &Process) -> Result<Wallet, KitError> {
     let providers: Api<HostingProvider> = Api::namespaced(client.clone(), namespace);
-    operator
+    let name = operator
         .ready(READY, async || {
             let provider = providers.get("default").await.map_err(|error| error.to_string())?;
             let conditions = provider.status.unwrap_or_default().conditions;
             match conditions.iter().find(|condition| condition.type_ == "Ready") {
-                Some(ready) if ready.status == "True" => Ok(()),
+                Some(ready) if ready.status == "True" => Ok(provider.spec.identity.key_secret_ref.name),
                 Some(ready) => Err(format!("HostingProvider: {} {}", ready.reason, ready.message)),
                 None => Err("HostingProvider has no conditions yet".to_owned()),
             }
         })
         .await?;
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let secret = secrets.get(IDENTITY_SECRET).await.map_err(KitError::kubernetes("read the identity Secret"))?;
+    let secret = secrets.get(&name).await.map_err(KitError::kubernetes("read the identity Secret"))?;
     let seed = secret.data.as_ref().and_then(|data| data.get("identity-seed")).map(|ByteString(text)| text);
     let mut bytes = [0; 32];
     hex::decode_to_slice(seed.map_or(&[][..], Vec::as_slice), &mut bytes)

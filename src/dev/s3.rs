@@ -38,6 +38,10 @@ pub struct S3Request {
     pub path: String,
     /// Query as it came, without `?`.
     pub query: String,
+    /// The host that was asked, with its port.
+    pub host: String,
+    /// The region that the request was signed for; empty without a signature.
+    pub region: String,
 }
 
 /// An S3 service over a folder of this machine, with one bucket and one key pair, both random. It belongs to the async
@@ -182,12 +186,24 @@ async fn serve(listener: TcpListener, router: Router) {
 }
 
 async fn answer(State(service): State<Service>, request: Request) -> Response {
-    let (method, uri) = (request.method().to_string(), request.uri());
-    let (path, query) = (uri.path().to_owned(), uri.query().unwrap_or_default().to_owned());
-    service.seen.lock().unwrap_or_else(PoisonError::into_inner).push(S3Request { method, path, query });
+    let request_seen = seen(&request);
+    service.seen.lock().unwrap_or_else(PoisonError::into_inner).push(request_seen);
     match service.s3.call(request.map(s3s::Body::http_body_unsync)).await {
         Ok(response) => response.map(Body::new),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:?}")).into_response(),
+    }
+}
+
+fn seen(request: &Request) -> S3Request {
+    let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    // Authorization: AWS4-HMAC-SHA256 Credential=<key>/<day>/<region>/s3/aws4_request, …
+    let scope = header("authorization").split_once("Credential=").map_or("", |(_, scope)| scope);
+    S3Request {
+        method: request.method().to_string(),
+        path: request.uri().path().to_owned(),
+        query: request.uri().query().unwrap_or_default().to_owned(),
+        host: header("host").to_owned(),
+        region: scope.split('/').nth(2).unwrap_or_default().to_owned(),
     }
 }
 

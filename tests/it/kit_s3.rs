@@ -43,8 +43,13 @@ async fn what_was_put_is_still_there_after_an_outage() {
     assert_eq!(get().await.unwrap().body.collect().await.unwrap().to_vec(), bytes);
 
     let path = format!("/{bucket}/a/b.html");
-    let request =
-        |method: &str, query: &str| S3Request { method: method.into(), path: path.clone(), query: query.into() };
+    let request = |method: &str, query: &str| S3Request {
+        method: method.into(),
+        path: path.clone(),
+        query: query.into(),
+        host: endpoint.trim_start_matches("http://").into(),
+        region: "us-east-1".into(),
+    };
     assert_eq!(
         server.requests(),
         [request("PUT", "x-id=PutObject"), request("GET", "x-id=GetObject"), request("GET", "x-id=GetObject")]

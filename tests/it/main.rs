@@ -23,6 +23,7 @@ mod kit;
 mod kit_process;
 mod kit_s3;
 mod layers;
+mod provider;
 mod readme;
 mod refusals;
 mod soak;

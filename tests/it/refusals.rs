@@ -158,7 +158,7 @@ impl Scene<'_> {
         vec![
             Self::case("CapabilityMissing", beyond, &["link 1 of 3", "apply/only-this", "Ask the issuer"]),
             Self::case("Widened", wider, &["link 2 of 3", "kubectl hosting token delegate"]),
-            Self::case("WrongRecipient", elsewhere, &[stranger.did().as_str(), "kubectl hosting sign --provider"]),
+            Self::case("WrongRecipient", elsewhere, &[provider.did().as_str(), "kubectl hosting sign --provider"]),
         ]
     }
 
@@ -176,7 +176,7 @@ impl Scene<'_> {
         let object = self.signed(&owner, self.object(&owner), &grant, wall());
         let revocation = Token::revoke(&self.installation().provider.key, &grant).unwrap();
         revoke(&self.tenant, "taken-back", &revocation).await;
-        Self::case("Revoked", object, &["link 1 of 2", "was taken back", "Ask the issuer for a new grant"])
+        Self::case("Revoked", object, &["link 1 of 2", "was revoked by", "Ask the issuer for a new grant"])
     }
 }
 

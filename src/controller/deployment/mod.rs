@@ -57,6 +57,9 @@ use crate::{
 /// Longest pass. Publishing a large release is the slowest part.
 const LIMIT: Duration = Duration::from_mins(10);
 
+/// Pause before a pass over an object that the watch shows in a version already replaced.
+const STALE: Duration = Duration::from_millis(50);
+
 /// One HostingDeployment as a pass sees it.
 pub(super) struct Subject {
     pub namespace: String,
@@ -90,6 +93,9 @@ pub async fn reconcile(object: Arc<DynamicObject>, context: Arc<Context>) -> Res
 }
 
 async fn route(object: Arc<DynamicObject>, context: Arc<Context>) -> Result<Action, Error> {
+    if !context.serves(&object) && context.is_neighbour(&object) {
+        return report_not_served(&object, &context).await;
+    }
     if !context.serves(&object) || object.annotations().get(ANNOTATION_SUSPEND).is_some_and(|on| on == "true") {
         return Ok(Action::await_change());
     }
@@ -193,8 +199,25 @@ async fn report_unreadable(object: &DynamicObject, context: &Context, cause: &st
     Ok(Action::await_change())
 }
 
+/// An object that names another HostingProvider of the namespace that this operator alone works for.
+async fn report_not_served(object: &Arc<DynamicObject>, context: &Context) -> Result<Action, Error> {
+    let Ok(subject) = Subject::read(object) else { return Ok(Action::await_change()) };
+    let ObjectReference { namespace, name } = &subject.spec.provider_ref;
+    let message = format!(
+        "nobody serves HostingProvider {namespace}/{name}: the operator of that namespace serves {}. Create the object anew \
+         with this provider",
+        context.settings.provider
+    );
+    let mut draft = Draft::new(&subject, context.clock.now());
+    draft.write(&subject, context, &Outcome::Stalled(Reason::NotServed, message)).await?;
+    Ok(Action::await_change())
+}
+
 /// The pipeline.
 async fn pass(subject: &Subject, context: &Context) -> Result<Action, Error> {
+    if is_stale(subject, context) {
+        return Ok(Action::requeue(STALE));
+    }
     let mut draft = Draft::new(subject, context.clock.now());
     let served = match dereference(subject, context) {
         Ok(served) => served,
@@ -232,7 +255,17 @@ async fn pass(subject: &Subject, context: &Context) -> Result<Action, Error> {
         Carried::Nothing | Carried::Changed => draft.sum_up(subject, context, &authority, &files, &phase, &details),
     };
     let next = next_look(subject, context, &phase, &outcome, &carried, authority.next_change);
+    if carried == Carried::Changed && draft.writing > written {
+        // What was just recorded is looked at next; there is nothing to add to it.
+        return Ok(Action::requeue(next));
+    }
     status::finish(subject, context, draft, outcome, next).await
+}
+
+/// The watch is behind what this process has written itself; a pass over it would only end in a conflict.
+fn is_stale(subject: &Subject, context: &Context) -> bool {
+    let version = subject.object.resource_version();
+    version.is_some_and(|version| context.remember(&subject.uid, |memory| memory.replaced.contains(&version)))
 }
 
 /// Counts how long a stage took.
@@ -317,9 +350,10 @@ fn next_look(
             memory.looks = memory.looks.saturating_add(1);
             backoff::STARTING.pause(memory.looks, jitter)
         }
-        (_, _, Outcome::Reconciling(..)) => {
+        (_, _, Outcome::Reconciling(reason, _)) => {
             memory.failures = memory.failures.saturating_add(1);
-            backoff::OUTSIDE.pause(memory.failures, jitter)
+            let pauses = if *reason == Reason::DeviceSilent { backoff::SILENT } else { backoff::OUTSIDE };
+            pauses.pause(memory.failures, jitter)
         }
         _ => {
             memory.looks = 0;

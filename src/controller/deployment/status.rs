@@ -193,7 +193,9 @@ impl Draft {
         self.writing += started.elapsed();
         context.metrics.stage_ended(Stage::Status, started.elapsed());
         let written = written.map_err(Error::api(format!("writing {about}")))?;
-        self.version = written.resource_version();
+        if let Some(replaced) = std::mem::replace(&mut self.version, written.resource_version()) {
+            context.remember(&subject.uid, |memory| memory.note_replaced(replaced));
+        }
         events::changes(context, &subject.reference(), &self.stored.conditions, &status.conditions).await;
         self.stored = status;
         Ok(())
