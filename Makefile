@@ -6,7 +6,7 @@ CARGO ?= cargo
 SECONDS_FILE := $(TARGET)/tmp/test-seconds
 
 .DEFAULT_GOAL := help
-.PHONY: help tools demo test soak fmt crds chart
+.PHONY: help tools demo test soak sabotage fmt crds chart
 
 help: ## What can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -35,6 +35,10 @@ test: ## Format, lints, unit tests, tests on real parts, the Go peer, the chart
 soak: ## Twenty deployments and ten quiet minutes: nothing may be written
 	@tests/tools/build.sh etcd kube-apiserver kube-controller-manager kubectl helm
 	DMS_OPERATOR_SOAK_SECONDS=600 $(CARGO) test -q --features dev --test it soak
+
+sabotage: ## Removes one defence after the other: the test that holds it must fail
+	@tests/tools/build.sh
+	@tests/sabotage/run.sh $(PATCH)
 
 fmt: ## Formats the code
 	$(CARGO) fmt
