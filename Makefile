@@ -3,6 +3,8 @@
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 CARGO ?= cargo
+# Tests on real parts wait for them most of the time, so more of them run side by side than there are cores.
+TEST_THREADS ?= 4
 SECONDS_FILE := $(TARGET)/tmp/test-seconds
 
 .DEFAULT_GOAL := help
@@ -29,12 +31,14 @@ test: ## Format, lints, unit tests, tests on real parts, the Go peer, the chart
 	$(CARGO) build -q --features dev
 	@if [ -f tests/interop/go.mod ]; then set -x; cd tests/interop && go vet ./... && go test ./...; fi
 	$(CARGO) test -q --features dev --lib --bins
-	$(CARGO) test -q --features dev --test it
+	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test -q --features dev --test it
 	@echo; echo "the ten slowest tests, in seconds:"; sort -rn $(SECONDS_FILE) | head -10
 
 soak: ## Twenty deployments and ten quiet minutes: nothing may be written
 	@tests/tools/build.sh etcd kube-apiserver kube-controller-manager kubectl helm
-	DMS_OPERATOR_SOAK_SECONDS=600 $(CARGO) test -q --features dev --test it soak
+	@$(CARGO) build -q --features dev
+	DMS_OPERATOR_SOAK_SECONDS=600 $(CARGO) test -q --features dev --test it soak::
+	@tail -1 docs/measurements.md
 
 sabotage: ## Removes one defence after the other: the test that holds it must fail
 	@tests/tools/build.sh

@@ -52,9 +52,13 @@ pub async fn reconcile(object: Arc<HostingProvider>, context: Arc<Context>) -> R
             Err((reason, message)) if waits(*reason) => (Outcome::Reconciling(*reason, message.clone()), RETRY),
             Err((reason, message)) => (Outcome::Stalled(*reason, message.clone()), RETRY),
         };
-        context.set_serving(serving.map_err(|(reason, message)| {
-            (Reason::ProviderNotReady, format!("HostingProvider {name} is not ready ({reason}): {message}"))
-        }));
+        // A store that is away for a while takes away neither terms nor verdicts: each release says itself what it waits for.
+        let away = matches!(&serving, Err((Reason::StorageUnavailable, _)));
+        if !(away && context.serving().is_ok_and(|served| served.spec == object.spec)) {
+            context.set_serving(serving.map_err(|(reason, message)| {
+                (Reason::ProviderNotReady, format!("HostingProvider {name} is not ready ({reason}): {message}"))
+            }));
+        }
         outcome
     } else {
         let message = format!(
