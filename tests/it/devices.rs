@@ -307,6 +307,28 @@ async fn a_device_is_found_at_its_address_and_by_its_key() {
     assert_eq!(changes(&installation, 1), before);
 }
 
+/// The embedded device runs one image, and this is another.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_device_does_not_run_is_said_and_not_hammered() {
+    let _timed = Timed::start();
+    let image = format!("elsewhere@sha256:{}", "5".repeat(64));
+    let installation = installation("image", 1, &["--resync", "1s", "--site-image", &image], &[]).await;
+    let tenant = Tenant::new(&installation).await;
+    let name = name();
+    tenant.deploy(&name, &page().0).await;
+    let status = eventually("the refusal", async || {
+        let status = tenant.status(&name).await;
+        let (value, reason, _) = condition(&status, "Ready");
+        let told = value == "False" && (reason == "DeviceRefused" || reason == "DeploymentFailed");
+        if told { Ok(status) } else { Err(format!("{status:?}")) }
+    })
+    .await;
+    assert_eq!((&status.url, &status.release), (&None, &None));
+    looks(&installation, 0, "/deployment/list", 3).await;
+    assert!(creations(&installation) <= 4, "{} requests", creations(&installation));
+    assert_eq!(sites_running(&installation, 0), 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_at_once_are_all_ready_and_none_twice() {
     let _timed = Timed::start();
