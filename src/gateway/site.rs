@@ -81,13 +81,13 @@ pub fn router(service: SiteService) -> Router {
 /// Why a request is not answered.
 #[derive(Debug, thiserror::Error)]
 enum Denial {
-    #[error("the operator has not looked at every deployment yet; ask again")]
+    #[error("the operator has no store yet; ask again")]
     NotReady,
     #[error("the request cannot be read: {0}")]
     Malformed(&'static str),
     #[error("{code}: {0}", code = .0.reason.code())]
     Refused(#[from] Refusal),
-    #[error("NotCurrent: this is not the key of the current attempt of a deployment served here")]
+    #[error("NotCurrent: this is not the key of the current attempt of a deployment that the operator serves now")]
     NotCurrent,
     #[error("{0} is not part of the release that this site is to serve")]
     NotTargeted(String),
@@ -141,9 +141,6 @@ impl Shared {
         let now = self.now();
         let provider = backing.provider.did();
         let target = table.target(site);
-        if target.is_none() && !table.is_filled() {
-            return Err(Denial::NotReady);
-        }
         let behaviour = site.read_capability().map_err(|_| Denial::Malformed("the deployment's name"))?;
         let bytes = envelope_bytes(parts)?;
         let expectation = Expectation {

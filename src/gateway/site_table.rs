@@ -69,7 +69,6 @@ struct Entry {
 #[derive(Default)]
 struct State {
     backing: Option<Arc<Backing>>,
-    filled: bool,
     sites: BTreeMap<SiteName, Entry>,
     /// Sites whose report changed and was not taken yet: as many as there are sites at most.
     reports: BTreeSet<SiteName>,
@@ -85,16 +84,12 @@ pub struct SiteTable {
 impl fmt::Debug for SiteTable {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.state();
-        formatter
-            .debug_struct("SiteTable")
-            .field("filled", &state.filled)
-            .field("sites", &state.sites.len())
-            .finish_non_exhaustive()
+        formatter.debug_struct("SiteTable").field("sites", &state.sites.len()).finish_non_exhaustive()
     }
 }
 
 impl SiteTable {
-    /// An empty table; sites are told to come back until [`Self::set_backing`] and [`Self::set_filled`].
+    /// An empty table; sites are told to come back until [`Self::set_backing`].
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -108,11 +103,6 @@ impl SiteTable {
     /// Sets the provider's key and store; may be called again when either changes.
     pub fn set_backing(&self, backing: Backing) {
         self.state().backing = Some(Arc::new(backing));
-    }
-
-    /// Says that every deployment was looked at since the start: from now on, one that is not here is refused.
-    pub fn set_filled(&self) {
-        self.state().filled = true;
     }
 
     /// Sets what a site is to serve. A waiting site is answered at once; the key of another attempt starts without a
@@ -190,10 +180,6 @@ impl SiteTable {
 
     pub(super) fn backing(&self) -> Option<Arc<Backing>> {
         self.state().backing.clone()
-    }
-
-    pub(super) fn is_filled(&self) -> bool {
-        self.state().filled
     }
 
     pub(super) fn target(&self, site: &SiteName) -> Option<SiteTarget> {

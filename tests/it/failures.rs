@@ -12,11 +12,7 @@ use std::{
 use axum::{Router, routing::get};
 use dms_operator::{api::HostingDeploymentStatus, dev::installation::Installation};
 use flate2::{Compression, write::GzEncoder};
-use k8s_openapi::api::events::v1::Event;
-use kube::{
-    Api,
-    api::{DeleteParams, ListParams, Patch, PatchParams},
-};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -198,11 +194,9 @@ async fn unreadable(tenant: &Tenant<'_>) {
     let mut object = tenant.sign(tenant.object(&name, &release_of(&page().0)));
     object["spec"]["owner"] = json!(format!("did:key:z6Mk{}", "1".repeat(44)));
     tenant.apply(&object).await.unwrap();
-    let api: Api<Event> = Api::namespaced(tenant.client.clone(), &tenant.namespace);
     let events = async || {
-        let mut events = api.list(&ListParams::default()).await.unwrap().items;
-        events.retain(|event| event.regarding.as_ref().is_some_and(|about| about.name.as_deref() == Some(&*name)));
-        events.into_iter().map(|event| (event.reason, event.series.map(|series| series.count))).collect::<Vec<_>>()
+        let events = tenant.events(&name).await.into_iter();
+        events.map(|event| (event.reason, event.series.map(|series| series.count))).collect::<Vec<_>>()
     };
     eventually("the Event", async || if events().await.is_empty() { Err(String::new()) } else { Ok(()) }).await;
     let passes = "dms_operator_reconciles_total{kind=\"HostingDeployment\"}";

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use dms_operator::{
-    api::HostingDeploymentStatus,
     capability::{Key, Nanos, Token},
     controller::clock::wall,
     dev::{installation::Installation, wallet::Wallet},
 };
-use k8s_openapi::api::{apps::v1::ControllerRevision, events::v1::Event};
+use k8s_openapi::api::apps::v1::ControllerRevision;
 use kube::{
     Api,
     api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams},
@@ -19,7 +18,7 @@ use serde_json::{Value, json};
 use crate::{
     cluster::eventually,
     timed::Timed,
-    world::{Tenant, asked, creations, fetch, installation, name, page},
+    world::{Tenant, asked, condition, creations, fetch, installation, name, page},
 };
 
 /// An object that must be refused, and how.
@@ -241,20 +240,11 @@ fn changed_signature(mut object: Value) -> Value {
     object
 }
 
-fn condition<'a>(status: &'a HostingDeploymentStatus, kind: &str) -> (&'a str, &'a str, &'a str) {
-    let found = status.conditions.iter().find(|condition| condition.type_ == kind);
-    found.map_or(("", "", ""), |found| (&*found.status, &*found.reason, &*found.message))
-}
-
 /// The Events about an object with this reason: how often each was seen.
 async fn events(tenant: &Tenant<'_>, name: &str, reason: &str) -> Vec<String> {
-    let api: Api<Event> = Api::namespaced(tenant.client.clone(), &tenant.namespace);
-    let events = api.list(&ListParams::default()).await.unwrap().items;
-    let about = events.into_iter().filter(|event| {
-        event.regarding.as_ref().is_some_and(|about| about.name.as_deref() == Some(name))
-            && event.reason.as_deref() == Some(reason)
-    });
+    let about = tenant.events(name).await.into_iter();
     about
+        .filter(|event| event.reason.as_deref() == Some(reason))
         .map(|event| format!("{:?} {:?} {:?}", event.type_, event.series.map(|series| series.count), event.note))
         .collect()
 }

@@ -12,10 +12,10 @@ use dms_operator::{
     },
     store::Release,
 };
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::{core::v1::ConfigMap, events::v1::Event};
 use kube::{
     Api, Client,
-    api::{ApiResource, DynamicObject, ObjectMeta, Patch, PatchParams},
+    api::{ApiResource, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams},
 };
 use serde_json::{Value, json};
 
@@ -159,6 +159,14 @@ impl<'a> Tenant<'a> {
         self.condition(name, "Ready", "True", "Succeeded").await
     }
 
+    /// The Events about an object.
+    pub async fn events(&self, name: &str) -> Vec<Event> {
+        let api: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
+        let mut events = api.list(&ListParams::default()).await.unwrap().items;
+        events.retain(|event| event.regarding.as_ref().is_some_and(|about| about.name.as_deref() == Some(name)));
+        events
+    }
+
     /// Waits until the object is gone.
     pub async fn gone(&self, name: &str) {
         let operator = &self.installation.operator;
@@ -168,6 +176,12 @@ impl<'a> Tenant<'a> {
         })
         .await;
     }
+}
+
+/// Value, reason and message of a condition; empty without it.
+pub fn condition<'a>(status: &'a HostingDeploymentStatus, kind: &str) -> (&'a str, &'a str, &'a str) {
+    let found = status.conditions.iter().find(|condition| condition.type_ == kind);
+    found.map_or(("", "", ""), |found| (&*found.status, &*found.reason, &*found.message))
 }
 
 /// What makes a tenant, while the installation is being changed.

@@ -78,10 +78,9 @@ impl World {
         router(self.service.clone())
     }
 
-    /// Lets the controller's part be done: provider and store are known, every deployment was seen.
+    /// Lets the controller's part be done: provider and store are known.
     pub(crate) fn fill(&self) {
         self.table.set_backing(Backing { provider: self.provider.clone(), publisher: self.publisher.clone() });
-        self.table.set_filled();
     }
 
     pub(crate) fn credentials(&self, key: &Key) -> SiteCredentials {
@@ -172,9 +171,7 @@ async fn the_current_key_gets_target_manifest_and_blobs_of_the_targeted_release_
     let asker = Asker::new(&world).await;
     let key = key();
     let credentials = world.credentials(&key);
-    asker.refused(&credentials, POLL, 503, "the operator has not looked").await;
-    world.table.set_backing(Backing { provider: world.provider.clone(), publisher: world.publisher.clone() });
-    asker.refused(&credentials, POLL, 503, "the operator has not looked").await;
+    asker.refused(&credentials, POLL, 503, "the operator has no store yet").await;
     world.fill();
     asker.refused(&credentials, POLL, 403, "NotCurrent").await;
 
