@@ -209,6 +209,10 @@ pub struct DeploymentRecord {
     /// Name of the HostingDevice.
     #[schemars(length(max = 253))]
     pub device: String,
+    /// DID of the node that it named then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub did: Option<String>,
     /// Number of the attempt, from 1.
     #[schemars(range(min = 1, max = 9_007_199_254_740_991_i64))]
     pub attempt: i64,

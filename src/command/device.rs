@@ -46,7 +46,7 @@ pub struct Args {
     /// Disk it says to offer, in MiB. Absent: 65536.
     #[arg(long, value_name = "MIB")]
     disk: Option<u32>,
-    /// What goes wrong on purpose, for tests: a list of list-empty, drop-requests, drop-replies, drop-new-reply,
+    /// What goes wrong on purpose, for tests: a list of list-empty, list-filtered-empty, drop-requests, drop-replies, drop-new-reply,
     /// duplicate-reply, delay=MILLISECONDS. A file named `faults` in the directory is read for every message instead.
     #[arg(long, value_name = "LIST", default_value = "")]
     faults: Faults,

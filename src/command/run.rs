@@ -199,7 +199,7 @@ async fn work(
         namespace: namespace.clone(),
         provider,
     };
-    let drivers = controller::watch(client, &namespace, &stop);
+    let (drivers, wake) = controller::watch(client, &namespace, &stop);
     let endpoint = serve_sites(listener, &sites, &revocations);
     let reports = sites.reports().map(|site| (site.namespace().to_owned(), site.name().to_owned()));
     let recorder = Recorder::new(
@@ -220,7 +220,9 @@ async fn work(
         metrics,
         deployments: drivers.deployments(),
         devices: drivers.devices(),
+        providers: drivers.providers(),
         namespaces: drivers.namespaces(),
+        wake,
     };
     drivers.run(parts, reports, stop).await;
     endpoint.abort();

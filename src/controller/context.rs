@@ -6,16 +6,22 @@ use std::{
     time::Duration,
 };
 
+use futures::channel::mpsc::UnboundedSender;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Client, ResourceExt as _,
     api::DynamicObject,
-    runtime::{events::Recorder, reflector::Store},
+    runtime::{
+        events::Recorder,
+        reflector::{ObjectRef, Store},
+    },
 };
 
-use super::{Guarded, clock::Clock, identity::Identity, revisions::Revision, revocation::RevocationBook};
+use serde::Deserialize as _;
+
+use super::{Guarded, clock::Clock, deployment, identity::Identity, revisions::Revision, revocation::RevocationBook};
 use crate::{
-    api::{HostingDeploymentStatus, HostingDevice, HostingProviderSpec, Reason},
+    api::{HostingDeploymentStatus, HostingDevice, HostingProvider, HostingProviderSpec, Reason},
     capability::{Did, Nanos, Token},
     device::{DeviceClient, DeviceTarget},
     gateway::site_table::SiteTable,
@@ -44,48 +50,77 @@ pub struct Settings {
     pub concurrency: u16,
 }
 
-/// The served HostingProvider, ready for use.
+/// Something changed that passes over HostingDeployments rest on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// The provider, or what is revoked.
+    All,
+    /// A device: those on it, and those that wait for one.
+    Device(String),
+    /// The labels of a namespace: those in it.
+    Namespace(String),
+}
+
+/// The served HostingProvider. Its terms stand also while its store cannot be used: verdicts rest on them.
 #[derive(Clone, Debug)]
 pub struct Served {
     /// Its spec.
     pub spec: HostingProviderSpec,
     /// Its terms, defaults applied.
     pub terms: Terms,
-    /// Its store.
+    /// Its store, or what keeps it from being used.
+    pub store: Result<Storage, (Reason, String)>,
+}
+
+/// A store in use.
+#[derive(Clone, Debug)]
+pub struct Storage {
+    /// Reads and writes releases there.
     pub publisher: Publisher,
-    /// Tells whether the store's credentials changed.
+    /// Tells whether it is another place.
+    pub place: [u8; 32],
+    /// Tells whether its credentials changed.
     pub credentials: [u8; 32],
 }
 
-/// Whether the provider can be used, and if not, why.
+/// The provider, or why nothing is known of its terms yet.
 pub type Serving = Result<Arc<Served>, (Reason, String)>;
 
-/// What was last found out about a device.
-#[derive(Clone, Debug, Default)]
+/// What was last found out about a device. Passes over HostingDeployments are woken when it changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeviceHealth {
     /// It answers, and its sentinel is in place.
     pub ready: bool,
     /// Id of its sentinel.
     pub sentinel: Option<String>,
+    /// How many heartbeats in a row it left without an answer, counted up to [`SILENCES`].
+    pub silences: u32,
+    /// What its object says: generation and labels.
+    pub object: (Option<i64>, BTreeMap<String, String>),
 }
+
+/// After so many unanswered heartbeats only the heartbeat asks.
+pub const SILENCES: u32 = 2;
 
 /// What is remembered of a HostingDeployment between passes. Everything here can be found out again.
 #[derive(Debug, Default)]
 pub struct Memory {
     /// Its accepted revisions, newest first, once they were read.
     pub revisions: Option<Vec<Revision>>,
-    /// Releases known to be whole in the store, and their size in bytes.
-    pub published: BTreeMap<String, u64>,
+    /// Releases known to be whole, by the place of their store, and their size in bytes.
+    pub published: BTreeMap<([u8; 32], String), u64>,
     /// Failures in a row of things outside.
     pub failures: u32,
+    /// Conflicts in a row.
+    pub conflicts: u32,
     /// Looks in a row at something that is being started.
     pub looks: u32,
     /// Uid and attempt in the marks of the deployment that runs, when they were seen.
     pub site: Option<(String, i64)>,
     /// Device chosen, before the watch shows the status that says so.
     pub device: Option<String>,
-    /// Since when the recorded deployment is seen to have failed.
-    pub failed_since: Option<Nanos>,
+    /// Since when a further attempt is due.
+    pub ended_since: Option<Nanos>,
     /// Generation for which an unreadable object was reported.
     pub reported: Option<i64>,
     /// Versions of the object that this process has itself replaced, the latest last.
@@ -133,8 +168,12 @@ pub struct Context {
     pub deployments: Store<DynamicObject>,
     /// HostingDevices of the operator's namespace, as the watch shows them.
     pub devices: Store<Guarded<HostingDevice>>,
+    /// HostingProviders of the operator's namespace, as the watch shows them.
+    pub providers: Store<Guarded<HostingProvider>>,
     /// Namespaces, as the watch shows them.
     pub namespaces: Store<Namespace>,
+    /// Wakes passes over HostingDeployments.
+    pub wake: UnboundedSender<Wake>,
     serving: RwLock<Serving>,
     health: Mutex<HashMap<String, DeviceHealth>>,
     memory: Mutex<HashMap<String, Memory>>,
@@ -166,8 +205,12 @@ pub struct Parts {
     pub deployments: Store<DynamicObject>,
     /// See [`Context::devices`].
     pub devices: Store<Guarded<HostingDevice>>,
+    /// See [`Context::providers`].
+    pub providers: Store<Guarded<HostingProvider>>,
     /// See [`Context::namespaces`].
     pub namespaces: Store<Namespace>,
+    /// See [`Context::wake`].
+    pub wake: UnboundedSender<Wake>,
 }
 
 impl Context {
@@ -187,7 +230,9 @@ impl Context {
             metrics,
             deployments,
             devices,
+            providers,
             namespaces,
+            wake,
         } = parts;
         let waiting = format!("HostingProvider {}/{} was not looked at yet", settings.namespace, settings.provider);
         Self {
@@ -203,7 +248,9 @@ impl Context {
             metrics,
             deployments,
             devices,
+            providers,
             namespaces,
+            wake,
             serving: RwLock::new(Err((Reason::ProviderNotReady, waiting))),
             health: Mutex::default(),
             memory: Mutex::default(),
@@ -216,14 +263,40 @@ impl Context {
         self.identity.key.did()
     }
 
-    /// The provider, when it can be used.
+    /// The provider, once its terms are known.
     pub fn serving(&self) -> Serving {
         self.serving.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Notes whether the provider can be used.
+    /// Notes what became of the provider, and wakes whom it concerns.
     pub fn set_serving(&self, serving: Serving) {
-        *self.serving.write().unwrap_or_else(PoisonError::into_inner) = serving;
+        let before = std::mem::replace(&mut *self.serving.write().unwrap_or_else(PoisonError::into_inner), serving);
+        let differs = match (&before, &self.serving()) {
+            (Ok(before), Ok(now)) => before.spec != now.spec || before.store.as_ref().err() != now.store.as_ref().err(),
+            (Err(before), Err(now)) => before != now,
+            _ => true,
+        };
+        if differs {
+            self.wake(Wake::All);
+        }
+    }
+
+    /// Wakes passes over HostingDeployments. Nobody listens any more only when the process ends.
+    pub fn wake(&self, wake: Wake) {
+        let _ = self.wake.unbounded_send(wake);
+    }
+
+    /// The HostingDeployments that something concerns.
+    #[must_use]
+    pub fn concerned(&self, wake: &Wake) -> Vec<ObjectRef<DynamicObject>> {
+        let concerns = |object: &DynamicObject| match wake {
+            Wake::All => true,
+            Wake::Device(device) => recorded_device(object).is_none_or(|recorded| recorded == *device),
+            Wake::Namespace(namespace) => object.namespace().as_ref() == Some(namespace),
+        };
+        let all = self.deployments.state();
+        let concerned = all.iter().filter(|object| concerns(object));
+        concerned.map(|object| ObjectRef::from_obj_with(object.as_ref(), deployment::resource())).collect()
     }
 
     /// What was last found out about a device.
@@ -234,10 +307,20 @@ impl Context {
 
     /// Notes what was found out about a device; `None` when it is gone.
     pub fn set_health(&self, device: &str, health: Option<DeviceHealth>) {
-        match health {
+        let known = health.clone();
+        let before = match health {
             Some(health) => locked(&self.health).insert(device.to_owned(), health),
             None => locked(&self.health).remove(device),
         };
+        if before != known {
+            self.wake(Wake::Device(device.to_owned()));
+        }
+    }
+
+    /// The devices of which something was found out.
+    #[must_use]
+    pub fn known_devices(&self) -> Vec<String> {
+        locked(&self.health).keys().cloned().collect()
     }
 
     /// Reads or changes what is remembered of an object.
@@ -360,10 +443,15 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The status of an object, as far as it can be read.
-#[must_use]
-pub fn status_of(object: &DynamicObject) -> HostingDeploymentStatus {
-    object.data.get("status").and_then(|status| serde_json::from_value(status.clone()).ok()).unwrap_or_default()
+/// The status of an object; the default for one that has none yet.
+///
+/// # Errors
+/// A status that cannot be read is not the same as none: what it records may run.
+pub fn status_of(object: &DynamicObject) -> Result<HostingDeploymentStatus, serde_json::Error> {
+    object
+        .data
+        .get("status")
+        .map_or_else(|| Ok(HostingDeploymentStatus::default()), HostingDeploymentStatus::deserialize)
 }
 
 /// A time for a status field, cut to whole seconds as it is stored.

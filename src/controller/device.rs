@@ -10,7 +10,7 @@ use kube::{
 use serde_json::json;
 
 use super::{
-    context::{Context, DeviceHealth, target},
+    context::{Context, DeviceHealth, SILENCES, target},
     error::Error,
     events,
 };
@@ -39,14 +39,10 @@ const SENTINEL_WINDOW: Duration = Duration::from_secs(70);
 /// [`Error`], tried again.
 pub async fn reconcile(object: Arc<HostingDevice>, context: Arc<Context>) -> Result<Action, Error> {
     let name = object.name_any();
-    if object.metadata.deletion_timestamp.is_some() {
-        context.set_health(&name, None);
-        return Ok(Action::await_change());
-    }
     let before = object.status.clone().unwrap_or_default();
     let known = before.sentinel.as_ref().map(|record| record.id.clone());
     let seen = match target(&object) {
-        Ok(target) => look(&context, &target, known.clone()).await,
+        Ok(target) => look(&context, &name, &target, known.clone()).await,
         Err((reason, message)) => Err(Fault { reason, message, stalled: true }),
     };
     let (outcome, sentinel, pause) = match seen {
@@ -55,7 +51,12 @@ pub async fn reconcile(object: Arc<HostingDevice>, context: Arc<Context>) -> Res
         Err(Fault { reason, message, stalled: false }) => (Outcome::Reconciling(reason, message), known, RETRY),
     };
     let ready = matches!(outcome, Outcome::Ready(_));
-    context.set_health(&name, Some(DeviceHealth { ready, sentinel: sentinel.clone() }));
+    let silences = match &outcome {
+        Outcome::Reconciling(Reason::DeviceSilent, _) => (context.health(&name).silences + 1).min(SILENCES),
+        Outcome::Ready(_) | Outcome::Reconciling(..) | Outcome::Stalled(..) => 0,
+    };
+    let labels = (object.metadata.generation, object.labels().clone());
+    context.set_health(&name, Some(DeviceHealth { ready, sentinel: sentinel.clone(), silences, object: labels }));
     context.metrics.device_ready(&name, ready);
     publish_status(&object, &context, &before, sentinel, &outcome).await?;
     Ok(Action::requeue(backoff::Backoff { first: pause, cap: pause }.pause(1, rand::random())))
@@ -83,8 +84,22 @@ pub const fn reason(error: &CallError) -> Reason {
     }
 }
 
+/// Forgets devices whose objects are gone, for ever: no pass comes for those.
+pub async fn forget_gone(context: Arc<Context>) {
+    loop {
+        tokio::time::sleep(HEARTBEAT).await;
+        let devices = context.devices.state();
+        for name in context.known_devices() {
+            if !devices.iter().any(|device| device.name_any() == name) {
+                context.set_health(&name, None);
+                context.metrics.forget_device(&name);
+            }
+        }
+    }
+}
+
 /// Asks the device for a sign of life, and sees to its sentinel. The id of the sentinel.
-async fn look(context: &Context, target: &DeviceTarget, known: Option<String>) -> Result<String, Fault> {
+async fn look(context: &Context, device: &str, target: &DeviceTarget, known: Option<String>) -> Result<String, Fault> {
     let client = context.device_client.as_ref();
     dms::peers_self(client, target).await?;
     if let Some(id) = known {
@@ -92,6 +107,16 @@ async fn look(context: &Context, target: &DeviceTarget, known: Option<String>) -
         let status = dms::deployment_status(client, target, &id, false).await?;
         if status.state.is_some() {
             return Ok(id);
+        }
+        let all = dms::deployment_list_all(client, target, &BTreeMap::new()).await?;
+        let listed = |id: &String| all.iter().any(|entry| &entry.id == id);
+        let recorded = context.recorded_ids(device, "");
+        if listed(&id) {
+            return Ok(id);
+        }
+        if !recorded.is_empty() && recorded.iter().all(listed) {
+            // Only the sentinel is gone, as an ended deployment that somebody pruned.
+            return plant(context, target, sentinel_marks(context)).await;
         }
         return Err(Fault {
             reason: Reason::SentinelLost,
@@ -170,7 +195,12 @@ async fn publish_status(
         return Ok(());
     }
     let api: Api<HostingDevice> = Api::namespaced(context.client.clone(), &context.settings.namespace);
-    let patch = json!({"apiVersion": "hosting.nunet.io/v1alpha1", "kind": "HostingDevice", "status": status});
+    let patch = json!({
+        "apiVersion": "hosting.nunet.io/v1alpha1", "kind": "HostingDevice",
+        // Written by a pass over an older version, it could take the record of the sentinel away.
+        "metadata": {"resourceVersion": object.metadata.resource_version},
+        "status": status,
+    });
     api.patch_status(&object.name_any(), &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(patch))
         .await
         .map_err(Error::api(format!("writing the status of HostingDevice {}", object.name_any())))?;

@@ -23,16 +23,19 @@ pub mod revocation;
 mod tombstone;
 
 use std::{
-    fmt::Debug,
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures::{Stream, StreamExt as _};
+use futures::{
+    Stream, StreamExt as _,
+    channel::mpsc::{self, UnboundedReceiver, UnboundedSender},
+};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, Resource, ResourceExt as _,
-    api::{DynamicObject, PartialObjectMeta},
+    api::DynamicObject,
     core::DeserializeGuard,
     runtime::{
         Controller, WatchStreamExt as _,
@@ -43,7 +46,7 @@ use kube::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::context::{Context, Parts};
+use self::context::{Context, Parts, Wake};
 pub use self::error::Error;
 use crate::{
     api::{CapabilityRevocation, HostingDevice, HostingProvider},
@@ -60,20 +63,24 @@ pub struct Drivers {
     providers: Controller<Guarded<HostingProvider>>,
     revocations: Controller<Guarded<CapabilityRevocation>>,
     namespaces: Store<Namespace>,
+    woken: UnboundedReceiver<Wake>,
 }
 
 /// Watches the kinds. `namespace` is the operator's own.
 #[must_use]
-pub fn watch(client: &Client, namespace: &str, stop: &CancellationToken) -> Drivers {
+pub fn watch(client: &Client, namespace: &str, stop: &CancellationToken) -> (Drivers, UnboundedSender<Wake>) {
     let everywhere = Api::<DynamicObject>::all_with(client.clone(), &deployment::resource());
     let config = watcher::Config::default().any_semantic();
-    Drivers {
+    let (wake, woken) = mpsc::unbounded();
+    let drivers = Drivers {
         deployments: Controller::new_with(everywhere, config.clone(), deployment::resource()),
         devices: Controller::new(Api::namespaced(client.clone(), namespace), config.clone()),
         providers: Controller::new(Api::namespaced(client.clone(), namespace), config.clone()),
         revocations: Controller::new(Api::all(client.clone()), config),
-        namespaces: watch_namespaces(client, stop),
-    }
+        namespaces: watch_namespaces(client, stop, wake.clone()),
+        woken,
+    };
+    (drivers, wake)
 }
 
 impl Drivers {
@@ -87,6 +94,12 @@ impl Drivers {
     #[must_use]
     pub fn devices(&self) -> Store<Guarded<HostingDevice>> {
         self.devices.store()
+    }
+
+    /// HostingProviders, as the watch shows them.
+    #[must_use]
+    pub fn providers(&self) -> Store<Guarded<HostingProvider>> {
+        self.providers.store()
     }
 
     /// Namespaces, as the watch shows them.
@@ -103,23 +116,14 @@ impl Drivers {
         stop: CancellationToken,
     ) {
         let context = Arc::new(Context::new(parts));
-        let Self { deployments, devices, providers, revocations, namespaces: _ } = self;
-        let own = context.settings.namespace.clone();
-        let client = context.client.clone();
-        let every = every_deployment(&context);
+        let Self { deployments, devices, providers, revocations, namespaces: _, woken } = self;
         let config = Config::default().concurrency(context.settings.concurrency);
-        let meta = watcher::Config::default().any_semantic();
-
+        let concerned = {
+            let context = Arc::clone(&context);
+            move |wake| futures::stream::iter(context.concerned(&wake))
+        };
         let deployments = deployments
-            .watches(Api::<PartialObjectMeta<HostingProvider>>::namespaced(client.clone(), &own), meta.clone(), {
-                let every = every.clone();
-                move |_| every()
-            })
-            .watches(Api::<PartialObjectMeta<HostingDevice>>::namespaced(client.clone(), &own), meta.clone(), {
-                let every = every.clone();
-                move |_| every()
-            })
-            .watches(Api::<PartialObjectMeta<CapabilityRevocation>>::all(client), meta, move |_| every())
+            .reconcile_on(woken.flat_map(concerned))
             .reconcile_on(
                 reports.map(|(namespace, name)| ObjectRef::new_with(&name, deployment::resource()).within(&namespace)),
             )
@@ -158,13 +162,18 @@ impl Drivers {
             again::<Guarded<CapabilityRevocation>>,
             Arc::clone(&context),
         );
+        context.clock.clone().first_comparison(&context.client, &stop).await;
         let sweep = tokio::spawn(tombstone::sweep(Arc::clone(&context)));
+        let gone = tokio::spawn(device::forget_gone(Arc::clone(&context)));
         let clock = tokio::spawn(context.clock.clone().watch(context.client.clone()));
         tokio::join!(drain(deployments), drain(devices), drain(providers), drain(revocations));
         sweep.abort();
+        gone.abort();
         clock.abort();
     }
 }
+
+type Failure = kube::runtime::controller::Error<Error, watcher::Error>;
 
 fn stopped(stop: &CancellationToken) -> impl Future<Output = ()> + Send + Sync + 'static {
     let stop = stop.clone();
@@ -172,23 +181,18 @@ fn stopped(stop: &CancellationToken) -> impl Future<Output = ()> + Send + Sync +
 }
 
 /// The results of single passes were dealt with where they arose; the stream only has to be polled.
-async fn drain<T, E: Debug>(results: impl Stream<Item = Result<T, E>>) {
+async fn drain<T>(results: impl Stream<Item = Result<T, Failure>>) {
     results
         .for_each(|result| async move {
-            if let Err(error) = result {
-                tracing::debug!(?error, "a pass ended with an error");
+            match result {
+                Err(kube::runtime::controller::Error::QueueError(error)) => {
+                    tracing::warn!(%error, "objects cannot be watched; tried again");
+                }
+                Err(error) => tracing::debug!(?error, "a pass ended with an error"),
+                Ok(_) => {}
             }
         })
         .await;
-}
-
-fn every_deployment(
-    context: &Arc<Context>,
-) -> impl Fn() -> Vec<ObjectRef<DynamicObject>> + Clone + Send + Sync + 'static {
-    let store = context.deployments.clone();
-    move || {
-        store.state().iter().map(|object| ObjectRef::from_obj_with(object.as_ref(), deployment::resource())).collect()
-    }
 }
 
 /// A pass, boxed: the compiler cannot see through its type that it may move between threads.
@@ -258,7 +262,13 @@ fn again<K: Resource>(object: Arc<K>, error: &Error, context: Arc<Context>) -> A
     let jitter: u8 = rand::random();
     let uid = object.uid().unwrap_or_default();
     Action::requeue(match error {
-        Error::Conflict(_) => Duration::from_millis(100),
+        Error::Conflict(_) => {
+            let conflicts = context.remember(&uid, |memory| {
+                memory.conflicts = memory.conflicts.saturating_add(1);
+                memory.conflicts
+            });
+            backoff::CONFLICT.pause(conflicts, jitter)
+        }
         Error::Holding(_)
         | Error::Api { .. }
         | Error::Timeout { .. }
@@ -278,19 +288,34 @@ fn again<K: Resource>(object: Arc<K>, error: &Error, context: Arc<Context>) -> A
     })
 }
 
-/// Keeps the labels of all namespaces at hand.
-fn watch_namespaces(client: &Client, stop: &CancellationToken) -> Store<Namespace> {
+/// Keeps the labels of all namespaces at hand, and wakes what is in one whose labels changed.
+fn watch_namespaces(client: &Client, stop: &CancellationToken, wake: UnboundedSender<Wake>) -> Store<Namespace> {
     let (reader, writer) = reflector::store();
-    let stream = watcher(Api::<Namespace>::all(client.clone()), watcher::Config::default().any_semantic())
+    let mut stream = watcher(Api::<Namespace>::all(client.clone()), watcher::Config::default().any_semantic())
         .default_backoff()
         .modify(|namespace| namespace.managed_fields_mut().clear())
         .reflect(writer)
-        .touched_objects();
+        .touched_objects()
+        .boxed();
     let stop = stop.clone();
     tokio::spawn(async move {
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = stream.for_each(|_| futures::future::ready(())) => {}
+        let mut labels = HashMap::new();
+        loop {
+            let touched = tokio::select! {
+                () = stop.cancelled() => return,
+                Some(touched) = stream.next() => touched,
+                else => return,
+            };
+            match touched {
+                Ok(namespace) => {
+                    let (name, now) = (namespace.name_any(), namespace.labels().clone());
+                    if labels.insert(name.clone(), now.clone()).as_ref() != Some(&now) {
+                        // Nobody listens any more only when the process ends.
+                        let _ = wake.unbounded_send(Wake::Namespace(name));
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "namespaces cannot be watched; tried again"),
+            }
         }
     });
     reader

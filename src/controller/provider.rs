@@ -12,7 +12,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    context::{Context, Served},
+    context::{Context, Served, Storage},
     error::Error,
     events,
 };
@@ -44,22 +44,13 @@ pub async fn reconcile(object: Arc<HostingProvider>, context: Arc<Context>) -> R
     let name = object.name_any();
     let served = name == context.settings.provider;
     let (outcome, requeue) = if served {
-        let serving = serve(&object, &context).await;
-        let outcome = match &serving {
-            Ok(_) => {
+        match serve(&object, &context).await {
+            Ok(()) => {
                 (Outcome::Ready(format!("deployments of {} are served", context.provider())), context.settings.resync)
             }
-            Err((reason, message)) if waits(*reason) => (Outcome::Reconciling(*reason, message.clone()), RETRY),
-            Err((reason, message)) => (Outcome::Stalled(*reason, message.clone()), RETRY),
-        };
-        // A store that is away for a while takes away neither terms nor verdicts: each release says itself what it waits for.
-        let away = matches!(&serving, Err((Reason::StorageUnavailable, _)));
-        if !(away && context.serving().is_ok_and(|served| served.spec == object.spec)) {
-            context.set_serving(serving.map_err(|(reason, message)| {
-                (Reason::ProviderNotReady, format!("HostingProvider {name} is not ready ({reason}): {message}"))
-            }));
+            Err((reason, message)) if waits(reason) => (Outcome::Reconciling(reason, message), RETRY),
+            Err((reason, message)) => (Outcome::Stalled(reason, message), RETRY),
         }
-        outcome
     } else {
         let message = format!(
             "this operator serves HostingProvider {}; install a second operator to serve this one",
@@ -75,16 +66,46 @@ const fn waits(reason: Reason) -> bool {
     matches!(reason, Reason::StorageUnavailable | Reason::CredentialsMissing)
 }
 
-async fn serve(object: &HostingProvider, context: &Context) -> Result<Arc<Served>, (Reason, String)> {
-    let terms = terms(&object.spec).map_err(|error| (Reason::InvalidObject, error.to_string()))?;
-    let s3 = &object.spec.storage.s3;
-    let config = credentials(s3, context).await?;
-    let credentials = fingerprint(&config);
-    let publisher = match context.serving() {
-        // The same store as before: its connections are kept.
-        Ok(served) if served.spec.storage == object.spec.storage && served.credentials == credentials => {
-            served.publisher.clone()
+/// Takes over terms and store. What keeps the store from being used takes away neither terms nor verdicts.
+async fn serve(object: &HostingProvider, context: &Context) -> Result<(), (Reason, String)> {
+    let before = context.serving().ok();
+    let not_ready = |reason: Reason, message: &str| {
+        let name = object.name_any();
+        (Reason::ProviderNotReady, format!("HostingProvider {name} is not ready ({reason}): {message}"))
+    };
+    let terms = match terms(&object.spec) {
+        Ok(terms) => terms,
+        Err(error) => {
+            // The terms before stand, and nothing new is taken under them.
+            let fault = not_ready(Reason::InvalidObject, &error.to_string());
+            context.set_serving(match before {
+                Some(served) => Ok(Arc::new(Served { store: Err(fault), ..Served::clone(&served) })),
+                None => Err(fault),
+            });
+            return Err((Reason::InvalidObject, error.to_string()));
         }
+    };
+    let known = before.filter(|served| served.spec.storage == object.spec.storage);
+    let known = known.and_then(|served| served.store.clone().ok());
+    let opened = open(&object.spec.storage.s3, context, known.as_ref()).await;
+    let store = match (&opened, known) {
+        (Ok(storage), _) => Ok(storage.clone()),
+        // It was there and will be again: each release says itself what it waits for.
+        (Err((Reason::StorageUnavailable, _)), Some(storage)) => Ok(storage),
+        (Err((Reason::StorageUnavailable, message)), None) => Err((Reason::StorageUnavailable, message.clone())),
+        (Err((reason, message)), _) => Err(not_ready(*reason, message)),
+    };
+    context.set_serving(Ok(Arc::new(Served { spec: object.spec.clone(), terms, store })));
+    opened.map(drop)
+}
+
+/// Opens the store and takes its prefix. One that is `known` keeps its connections.
+async fn open(s3: &S3, context: &Context, known: Option<&Storage>) -> Result<Storage, (Reason, String)> {
+    let config = credentials(s3, context).await?;
+    let credentials = fingerprint([&config.access_key_id, config.secret_access_key.as_str()]);
+    let place = fingerprint([&config.endpoint, &config.bucket, &config.prefix]);
+    let publisher = match known {
+        Some(storage) if storage.credentials == credentials => storage.publisher.clone(),
         _ => Publisher::new(Arc::new(S3Store::new(&config)), &config.prefix),
     };
     publisher.claim_prefix(context.identity.installation.id()).await.map_err(|error| match error {
@@ -92,24 +113,22 @@ async fn serve(object: &HostingProvider, context: &Context) -> Result<Arc<Served
         error => (Reason::StorageUnavailable, error.to_string()),
     })?;
     context.sites.set_backing(Backing { provider: context.identity.key.clone(), publisher: publisher.clone() });
-    Ok(Arc::new(Served { spec: object.spec.clone(), terms, publisher, credentials }))
+    Ok(Storage { publisher, place, credentials })
 }
 
-fn fingerprint(config: &S3Config) -> [u8; 32] {
-    Sha256::new()
-        .chain_update(&config.access_key_id)
-        .chain_update([0])
-        .chain_update(config.secret_access_key.as_bytes())
-        .finalize()
-        .into()
+fn fingerprint<const PARTS: usize>(parts: [&str; PARTS]) -> [u8; 32] {
+    let hashed = parts.into_iter().map(Sha256::digest);
+    hashed.fold(Sha256::new(), Sha256::chain_update).finalize().into()
 }
 
 async fn credentials(s3: &S3, context: &Context) -> Result<S3Config, (Reason, String)> {
     let name = &s3.auth.secret_ref.name;
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &context.settings.namespace);
     let secret = api.get(name).await.map_err(|error| {
+        // A refusal says something about the Secret; anything else only that it cannot be told now.
+        let refused = matches!(&error, kube::Error::Api(status) if (400..500).contains(&status.code));
         (
-            Reason::CredentialsMissing,
+            if refused { Reason::CredentialsMissing } else { Reason::StorageUnavailable },
             format!("Secret {name} with the storage credentials could not be read: {error}. Create it, or allow the operator to read it"),
         )
     })?;

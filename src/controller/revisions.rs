@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::api::names::LABEL_COMPONENT;
 
-/// How many are kept of one object.
+/// How many are kept of one object, beside the one that is served.
 const KEPT: usize = 10;
 const LABEL_UID: &str = "hosting.nunet.io/uid";
 
@@ -28,10 +28,9 @@ pub struct Revision {
 }
 
 impl Revision {
-    /// The signed envelope of this revision, in base64.
-    #[must_use]
-    pub fn invocation(&self) -> &str {
-        invocation(&self.object)
+    /// The release that it names.
+    fn release(&self) -> Option<&str> {
+        self.object.pointer("/spec/content/release").and_then(Value::as_str)
     }
 }
 
@@ -74,16 +73,16 @@ impl Revisions {
         Ok(all)
     }
 
-    /// Keeps a newly accepted spec, and lets go of the oldest. Keeping the same again changes nothing.
+    /// Keeps a newly accepted spec, and lets go of the oldest but the one that is served. Keeping the same again changes
+    /// nothing. What is kept now, newest first.
     ///
     /// # Errors
     /// Whatever the API server says.
-    pub async fn keep(&self, kept: &[Revision], object: Value) -> kube::Result<Revision> {
+    pub async fn keep(&self, kept: &[Revision], object: Value, served: Option<&str>) -> kube::Result<Vec<Revision>> {
         let number = kept.first().map_or(1, |newest| newest.number + 1);
-        let digest = hex::encode(&Sha256::digest(invocation(&object))[..5]);
         let revision = ControllerRevision {
             metadata: ObjectMeta {
-                name: Some(format!("{}-{digest}", self.owner.name)),
+                name: Some(self.name_of(&object)),
                 labels: Some(
                     [(LABEL_COMPONENT.to_owned(), "revision".to_owned()), (LABEL_UID.to_owned(), self.uid.clone())]
                         .into(),
@@ -99,14 +98,28 @@ impl Revisions {
             Err(kube::Error::Api(status)) if status.code == 409 => {}
             Err(error) => return Err(error),
         }
-        for surplus in kept.iter().skip(KEPT - 1) {
-            let digest = hex::encode(&Sha256::digest(surplus.invocation())[..5]);
-            let name = format!("{}-{digest}", self.owner.name);
+        let is_served = |revision: &Revision| served.is_some() && revision.release() == served;
+        let (recent, old) = kept.split_at(kept.len().min(KEPT - 1));
+        let mut next = vec![Revision { number, object }];
+        next.extend_from_slice(recent);
+        for old in old {
+            if is_served(old) && !next.iter().any(is_served) {
+                next.push(old.clone());
+                continue;
+            }
+            let name = self.name_of(&old.object);
             if let Err(error) = self.api.delete(&name, &DeleteParams::default()).await {
                 tracing::debug!(%name, %error, "an old revision stays a little longer");
             }
         }
-        Ok(Revision { number, object })
+        Ok(next)
+    }
+
+    /// Another object of the same name has other names for the same revisions: its own go with it.
+    fn name_of(&self, object: &Value) -> String {
+        let digest =
+            Sha256::new().chain_update(&self.uid).chain_update([0]).chain_update(invocation(object)).finalize();
+        format!("{}-{}", self.owner.name, hex::encode(&digest[..5]))
     }
 }
 

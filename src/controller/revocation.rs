@@ -14,7 +14,11 @@ use kube::{
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::{context::Context, error::Error, events};
+use super::{
+    context::{Context, Wake},
+    error::Error,
+    events,
+};
 use crate::{
     api::{
         CapabilityRevocation, CapabilityRevocationStatus, Reason,
@@ -38,8 +42,9 @@ impl RevocationBook {
         self.0.read().unwrap_or_else(PoisonError::into_inner).contains(key)
     }
 
-    fn insert(&self, key: RevocationKey) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(key);
+    /// Whether it is new.
+    fn insert(&self, key: RevocationKey) -> bool {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(key)
     }
 
     /// Reads back the copies kept in the operator's namespace.
@@ -52,7 +57,7 @@ impl RevocationBook {
         for copy in api.list(&params).await?.items {
             let token = copy.data.as_ref().and_then(|data| data.get(MEMBER));
             match token.map(String::as_str).map(read) {
-                Some(Ok(key)) => self.insert(key),
+                Some(Ok(key)) => drop(self.insert(key)),
                 Some(Err(refusal)) => {
                     tracing::error!(copy = %copy.name_any(), %refusal, "a kept revocation cannot be read");
                 }
@@ -87,7 +92,9 @@ pub async fn reconcile(object: Arc<CapabilityRevocation>, context: Arc<Context>)
         Ok(key) => {
             // The copy first: a status that says "in force" must survive a crash.
             keep(&context, &object.spec.token).await?;
-            context.revocations.insert(key);
+            if context.revocations.insert(key) {
+                context.wake(Wake::All);
+            }
             Outcome::Ready("the revocation is in force and stays so, even when this object is deleted".to_owned())
         }
         Err(refusal) => Outcome::Stalled(Reason::RevocationRefused, refusal.to_string()),

@@ -48,6 +48,13 @@ pub struct Tombstone {
 }
 
 impl Tombstone {
+    /// Nothing was ever accepted or begun.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let Self { namespace: _, name: _, uid: _, owner: _, releases, highest, record, abandoned: _, until: _ } = self;
+        releases.is_empty() && highest.is_none() && record.is_none()
+    }
+
     fn to_config_map(&self) -> ConfigMap {
         let Self { namespace, name, uid, owner, releases, highest, record, abandoned, until } = self;
         let mut data: BTreeMap<String, String> = [

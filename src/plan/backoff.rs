@@ -19,6 +19,9 @@ pub const SILENT: Backoff = Backoff { first: Duration::from_secs(1), cap: Durati
 /// Pauses between looks at something that is being started.
 pub const STARTING: Backoff = Backoff { first: Duration::from_millis(200), cap: Duration::from_secs(5) };
 
+/// Pauses after writes that met somebody else's: the watch usually shows the newer version at once.
+pub const CONFLICT: Backoff = Backoff { first: Duration::from_millis(100), cap: Duration::from_secs(10) };
+
 impl Backoff {
     /// The pause after `failures` failures in a row, where `jitter` from 0 to 255 takes away up to a fifth.
     #[must_use]

@@ -109,7 +109,16 @@ pub enum Step {
         /// The id.
         id: String,
     },
+    /// Ask the device to forget a deployment that has ended.
+    Forget {
+        /// The id.
+        id: String,
+    },
 }
+
+/// Ended deployments of one object whose records stay on the device, for who looks into why they ended. Without a
+/// limit, one that fails over and over would fill the device's list.
+const ENDED_KEPT: usize = 5;
 
 /// What the decision means for the object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -213,7 +222,7 @@ fn bound(wanted: bool, attempt: i64, id: &str, own: &[Own], oldest: Option<&Own>
             None => only(Phase::Idle),
         };
     };
-    match recorded.progress {
+    let mut decision = match recorded.progress {
         Progress::Failed | Progress::Completed => match oldest {
             Some(found) => adopt(found),
             None if wanted => begin(attempt + 1),
@@ -242,7 +251,18 @@ fn bound(wanted: bool, attempt: i64, id: &str, own: &[Own], oldest: Option<&Own>
                 },
             }
         }
-    }
+    };
+    decision.steps.extend(superfluous_records(id, own));
+    decision
+}
+
+/// Records of ended deployments beyond those that are kept, the oldest first.
+fn superfluous_records(recorded: &str, own: &[Own]) -> impl Iterator<Item = Step> {
+    let over = |found: &&Own| matches!(found.progress, Progress::Failed | Progress::Completed);
+    let mut ended: Vec<&Own> = own.iter().filter(over).filter(|found| found.id != recorded).collect();
+    ended.sort_by(|a, b| age(a).cmp(&age(b)));
+    ended.truncate(ended.len().saturating_sub(ENDED_KEPT));
+    ended.into_iter().map(|found| Step::Forget { id: found.id.clone() }).collect::<Vec<_>>().into_iter()
 }
 
 /// Of several that run the same, the oldest stays. One with another digest is left to the update that replaces it.
@@ -250,7 +270,8 @@ fn surplus(recorded: &Own, own: &[Own]) -> Vec<Step> {
     let keep = own
         .iter()
         .filter(|found| found.progress.live() && found.digest == recorded.digest)
-        .min_by(|a, b| age(a).cmp(&age(b)));
+        // One that is on its way out is no reason to stop one that runs.
+        .min_by(|a, b| (a.progress == Progress::Stopping, age(a)).cmp(&(b.progress == Progress::Stopping, age(b))));
     let Some(keep) = keep else { return Vec::new() };
     let mut steps = Vec::new();
     if keep.id != recorded.id {

@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::{BTreeMap, VecDeque, btree_map::Entry},
     fmt,
     time::Duration,
 };
@@ -83,7 +83,12 @@ struct Last {
     state: RunState,
     reserved: Reserved,
     network: Option<Network>,
+    /// Where the counters of earlier incarnations stood, the latest last: a record may go back to one.
+    earlier: VecDeque<(String, Network)>,
 }
+
+/// Earlier incarnations that are remembered.
+const EARLIER: usize = 4;
 
 impl Default for Meter {
     /// A meter that takes readings up to five minutes apart for continuous.
@@ -102,7 +107,7 @@ impl Meter {
     /// What a reading adds.
     pub fn take(&mut self, reading: Reading) -> Increment {
         let Reading { deployment, allocation, incarnation, at, state, reserved, network, stored_bytes } = reading;
-        let now = Last { incarnation, at, state, reserved, network };
+        let now = Last { incarnation, at, state, reserved, network, earlier: VecDeque::new() };
         match self.last.entry((deployment, allocation)) {
             Entry::Vacant(entry) => {
                 // A silent device shows no incarnation to begin from.
@@ -123,8 +128,16 @@ impl Meter {
                     return Increment { stored_bytes, gap: Some(Gap::DeviceSilent), ..Increment::default() };
                 }
                 let increment = Increment { stored_bytes, ..difference(before, &now, self.longest_interval) };
-                let known = before.network.filter(|_| before.incarnation == now.incarnation);
-                *before = Last { network: now.network.or(known), ..now };
+                let known = before.counted(&now.incarnation);
+                let mut earlier = std::mem::take(&mut before.earlier);
+                if before.incarnation != now.incarnation {
+                    earlier.retain(|(incarnation, _)| *incarnation != now.incarnation);
+                    earlier.extend(before.network.map(|network| (before.incarnation.clone(), network)));
+                    while earlier.len() > EARLIER {
+                        earlier.pop_front();
+                    }
+                }
+                *before = Last { network: now.network.or(known), earlier, ..now };
                 increment
             }
         }
@@ -133,6 +146,16 @@ impl Meter {
     /// Forgets a deployment that is gone.
     pub fn forget(&mut self, deployment: &str) {
         self.last.retain(|(of, _), _| of != deployment);
+    }
+}
+
+impl Last {
+    /// Where the counters of an incarnation stood last.
+    fn counted(&self, incarnation: &str) -> Option<Network> {
+        if self.incarnation == incarnation {
+            return self.network;
+        }
+        self.earlier.iter().find(|(known, _)| known == incarnation).map(|(_, network)| *network)
     }
 }
 
@@ -153,8 +176,8 @@ fn difference(before: &Last, now: &Last, longest_interval: Duration) -> Incremen
     let seconds = if gap.is_none() { now.at.0 / NANOS_PER_SECOND - before.at.0 / NANOS_PER_SECOND } else { 0 };
     let reserved = before.reserved.common(now.reserved);
     let over_time = |amount: u64| u128::from(amount) * u128::from(seconds);
-    let network = match (now.network, before.network) {
-        (Some(counted), Some(earlier)) if same => counted.since(earlier),
+    let network = match (now.network, before.counted(&now.incarnation)) {
+        (Some(counted), Some(earlier)) => counted.since(earlier),
         // All that a new incarnation counted is new.
         (Some(counted), _) if !same => counted,
         // Where the count stood before is not known: it is counted from here.
@@ -289,6 +312,14 @@ mod tests {
         let mut meter = Meter::default();
         meter.take(reading(1_000));
         assert_eq!(meter.take(reading(301_000)).gap, None, "just close enough");
+    }
+
+    #[test]
+    fn an_incarnation_that_comes_back_is_not_counted_anew() {
+        let other = |at| Reading { incarnation: "second".into(), ..reading(at) };
+        let totals = total([reading(1_000), reading(2_000), other(3_000), other(3_500), reading(4_000)]);
+        // 1000 to 2000 and on to 4000 of the first, all 3500 of the second.
+        assert_eq!(totals.received_bytes, 3_000 + 3_500);
     }
 
     #[test]

@@ -27,5 +27,6 @@ mod provider;
 mod readme;
 mod refusals;
 mod soak;
+mod standing;
 mod timed;
 mod world;

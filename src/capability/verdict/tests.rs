@@ -150,7 +150,12 @@ fn expiry_counts_for_the_envelope_and_every_link_and_not_at_its_own_moment() {
         (result.err().map(|refusal| (refusal.reason, refusal.link.is_some())), checks)
     };
     assert_eq!(at(later(100)), (None, 4));
-    assert_eq!(at(later(100).plus(Duration::from_nanos(1))), (Some((Reason::Expired, false)), 0));
+    // Envelope and leaf end together, and the link is what is named: the one to be renewed.
+    assert_eq!(at(later(100).plus(Duration::from_nanos(1))), (Some((Reason::Expired, true)), 0));
+
+    let short = Envelope { expires: later(99), ..scene.unsigned(&scene.invocation()) }.sign(&scene.pipeline);
+    let refusal = scene.judged(&short.to_json(), |expectation| expectation.now = later(100)).unwrap_err();
+    assert_eq!((refusal.reason, refusal.link), (Reason::Expired, None));
 
     let long = Envelope { expires: Nanos::MAX, ..scene.unsigned(&scene.invocation()) }.sign(&scene.pipeline);
     let refusal = scene.judged(&long.to_json(), |expectation| expectation.now = later(250)).unwrap_err();

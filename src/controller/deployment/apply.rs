@@ -2,9 +2,16 @@
 
 use kube::{Api, ResourceExt as _, api::DynamicObject};
 
-use super::{Subject, content::Provided, observe::Details, resource, status::Draft};
+use super::{
+    Subject,
+    authority::Authority,
+    content::Provided,
+    observe::{Details, target_of},
+    resource,
+    status::Draft,
+};
 use crate::{
-    api::{Access, ConditionType, DeploymentRecord, Reason},
+    api::{Access, ConditionType, DeploymentRecord, LabelSelector, Reason},
     capability::{Did, Minting, Nanos, Token},
     controller::{
         checkpoint::{self, Step as Checkpoint},
@@ -20,6 +27,7 @@ use crate::{
         decide::Step,
         place::place,
         tag::Marks,
+        validate::INDEX_FILE,
     },
     store::release::ReleaseId,
 };
@@ -58,22 +66,31 @@ pub(super) enum Carried {
     Hindered(Reason, String),
 }
 
+/// Where steps are carried out.
+pub(super) struct Place<'a> {
+    /// Name of the device.
+    pub device: &'a str,
+    /// Which devices the revision that is served permits.
+    pub selector: Option<&'a LabelSelector>,
+}
+
 /// Carries out the steps.
 pub(super) async fn carry_out(
     subject: &Subject,
     context: &Context,
-    device: Option<&str>,
+    place: &Place<'_>,
     steps: &[Step],
     draft: &mut Draft,
 ) -> Result<Carried, Error> {
-    let Some(device) = device else { return Ok(Carried::Nothing) };
-    let Ok(target) = context.target(device) else { return Ok(Carried::Nothing) };
+    let device = place.device;
+    let Ok(target) = target_of(subject, context, device) else { return Ok(Carried::Nothing) };
     let mut carried = Carried::Nothing;
     for step in steps {
         carried = match step {
-            Step::Begin { attempt } => begin_somewhere(subject, context, device, &target, *attempt, draft).await?,
-            Step::Adopt { id, attempt } => adopt(subject, context, device, id, *attempt, draft).await?,
+            Step::Begin { attempt } => begin_somewhere(subject, context, place, &target, *attempt, draft).await?,
+            Step::Adopt { id, attempt } => adopt(subject, context, device, &target, (id, *attempt), draft).await?,
             Step::Stop { id } => stop(context, &target, id, draft).await,
+            Step::Forget { id } => forget(context, &target, id, carried).await,
         };
     }
     Ok(carried)
@@ -83,18 +100,17 @@ pub(super) async fn carry_out(
 async fn begin_somewhere(
     subject: &Subject,
     context: &Context,
-    device: &str,
+    Place { device, selector }: &Place<'_>,
     target: &DeviceTarget,
     attempt: i64,
     draft: &mut Draft,
 ) -> Result<Carried, Error> {
-    let wanted = crate::plan::validate::wanted(&subject.spec);
     let candidates = context.candidates();
-    let here: Vec<_> = candidates.iter().filter(|candidate| candidate.name == device).cloned().collect();
-    if place(&here, wanted.selector.as_ref()).is_some() {
+    let here: Vec<_> = candidates.iter().filter(|candidate| candidate.name == *device).cloned().collect();
+    if place(&here, *selector).is_some() {
         return begin(subject, context, device, target, attempt, draft).await;
     }
-    let other = place(&candidates, wanted.selector.as_ref()).map(|candidate| candidate.name.clone());
+    let other = place(&candidates, *selector).map(|candidate| candidate.name.clone());
     let Some(other) = other else { return Ok(Carried::Hindered(Reason::NoDevice, no_device(candidates.len()))) };
     match context.target(&other) {
         Ok(target) => begin(subject, context, &other, &target, attempt, draft).await,
@@ -134,6 +150,7 @@ async fn begin(
     (draft.status.release, draft.status.url) = (None, None);
     draft.status.deployment = Some(DeploymentRecord {
         device: device.to_owned(),
+        did: Some(target.did.to_string()),
         attempt,
         nonce: call.nonce.to_string(),
         // Stored times have no fraction: the next whole second is not before the request's death.
@@ -189,10 +206,11 @@ async fn bind(
         match draft.write(subject, context, outcome).await {
             Err(Error::Conflict(_)) => {
                 let live = live(subject, context).await?;
-                if status_of(&live).deployment != open {
+                if status_of(&live).is_ok_and(|status| status.deployment == open) {
+                    draft.based_on(&live);
+                } else {
                     break;
                 }
-                draft.based_on(&live);
             }
             result => return result,
         }
@@ -205,8 +223,8 @@ async fn adopt(
     subject: &Subject,
     context: &Context,
     device: &str,
-    id: &str,
-    attempt: i64,
+    target: &DeviceTarget,
+    (id, attempt): (&str, i64),
     draft: &mut Draft,
 ) -> Result<Carried, Error> {
     let live = read_live(subject, context).await?;
@@ -216,8 +234,14 @@ async fn adopt(
         .deployment
         .as_ref()
         .map_or_else(|| ("0".to_owned(), stored_time(Nanos(0))), |open| (open.nonce.clone(), open.expires.clone()));
-    draft.status.deployment =
-        Some(DeploymentRecord { device: device.to_owned(), attempt, nonce, expires, id: Some(id.to_owned()) });
+    draft.status.deployment = Some(DeploymentRecord {
+        device: device.to_owned(),
+        did: Some(target.did.to_string()),
+        attempt,
+        nonce,
+        expires,
+        id: Some(id.to_owned()),
+    });
     let adopted = Outcome::Reconciling(Reason::Creating, format!("deployment {id} was found on the device by its tag"));
     draft.write(subject, context, &adopted).await?;
     Ok(Carried::Changed)
@@ -238,11 +262,21 @@ async fn stop(context: &Context, target: &DeviceTarget, id: &str, draft: &mut Dr
     }
 }
 
+/// Takes the record of an ended deployment off the device. It is tried again at a later pass when this fails.
+async fn forget(context: &Context, target: &DeviceTarget, id: &str, carried: Carried) -> Carried {
+    match dms::deployment_delete(context.device_client.as_ref(), target, id).await {
+        Ok(outcome) if outcome.ok => {}
+        Ok(outcome) => tracing::debug!(id, error = outcome.error, "the record of an ended deployment stays"),
+        Err(error) => tracing::debug!(id, %error, "the record of an ended deployment stays"),
+    }
+    carried
+}
+
 /// The live object, provided that it still is what this pass started from.
 async fn read_live(subject: &Subject, context: &Context) -> Result<DynamicObject, Error> {
     let live = live(subject, context).await?;
     let same = live.uid().as_deref() == Some(&subject.uid)
-        && status_of(&live).deployment == subject.status.deployment
+        && status_of(&live).is_ok_and(|status| status.deployment == subject.status.deployment)
         && live.data.get("spec") == Some(&subject.raw_spec)
         && live.metadata.deletion_timestamp == subject.object.metadata.deletion_timestamp;
     if same {
@@ -309,16 +343,27 @@ fn ensemble(subject: &Subject, context: &Context, device: &Did, attempt: i64) ->
     Ok(spec)
 }
 
-/// Tells the site endpoint what this object's site may serve.
-pub(super) fn direct_site(subject: &Subject, context: &Context, files: &Provided, details: &Details) {
+/// Tells the site endpoint what this object's site may serve; without any right left, nothing.
+pub(super) fn direct_site(
+    subject: &Subject,
+    context: &Context,
+    authority: &Authority,
+    files: &Provided,
+    details: &Details,
+) {
     if let Some(marks) = &details.marks {
         context.remember(&subject.uid, |memory| memory.site = Some((marks.uid.clone(), marks.attempt)));
     }
     let recorded = subject.status.deployment.as_ref().map(|record| (subject.uid.clone(), record.attempt));
     let current = context.remember(&subject.uid, |memory| memory.site.clone()).or(recorded);
+    let Some((uid, attempt)) = current else { return };
+    if authority.candidates.is_empty() {
+        close_site(subject, context, &uid, attempt);
+        return;
+    }
     // Permission that was taken back closes the site; any other fault leaves it as it is.
     let withheld = files.withheld.as_ref();
-    let (Some(serving), Some((uid, attempt))) = (files.serving.as_ref().or(withheld), current) else { return };
+    let Some(serving) = files.serving.as_ref().or(withheld) else { return };
     let Ok(release) = ReleaseId::parse(&serving.wanted.release) else { return };
     let Some(site) = subject.site() else { return };
     context.sites.set(
@@ -331,6 +376,25 @@ pub(super) fn direct_site(subject: &Subject, context: &Context, files: &Provided
             public: withheld.is_none() && serving.wanted.access == Access::Public,
             not_after: serving.until,
             links: serving.accepted.links.clone(),
+        },
+    );
+}
+
+/// Lets the site show nothing any more. It hears so over its own way to the operator, also while its device is silent.
+pub(super) fn close_site(subject: &Subject, context: &Context, uid: &str, attempt: i64) {
+    let Some(site) = subject.site() else { return };
+    let release = subject.status.release.as_deref().unwrap_or(&subject.spec.content.release);
+    let Ok(release) = ReleaseId::parse(release) else { return };
+    context.sites.set(
+        &site,
+        SiteTarget {
+            site: context.identity.installation.site_key(uid, attempt).did().clone(),
+            owner: subject.owner.clone(),
+            release,
+            index_file: INDEX_FILE.to_owned(),
+            public: false,
+            not_after: Nanos::MAX,
+            links: Vec::new(),
         },
     );
 }

@@ -72,8 +72,10 @@ pub(super) async fn establish(
     };
     let mut judged = standings(&kept);
     let mut highest = highest_of(&judged);
-    if kept.is_empty() {
-        highest = tombstone::highest(context, &subject.namespace, &subject.name).await?;
+    if highest.is_none() {
+        // Nothing kept says it any more, also when all of it was revoked: what was recorded does.
+        let buried = tombstone::highest(context, &subject.namespace, &subject.name).await?;
+        highest = buried.into_iter().chain(recorded_highest(subject)).max_by_key(|highest| highest.time);
     }
 
     let standing = authorise(&current, &rules(highest.as_ref()));
@@ -81,11 +83,12 @@ pub(super) async fn establish(
         Standing::Valid(accepted) => {
             context.metrics.token_verdict("Accepted");
             if !known {
-                let newest = store(subject, context).keep(&kept, current).await.map_err(Error::api(format!(
+                let served = subject.status.release.as_deref();
+                let keeping = store(subject, context).keep(&kept, current, served).await;
+                kept = keeping.map_err(Error::api(format!(
                     "keeping the accepted revision of {}/{}",
                     subject.namespace, subject.name
                 )))?;
-                kept.insert(0, newest);
                 judged.insert(0, (subject.spec.clone(), Standing::Valid(accepted.clone())));
                 context.remember(&subject.uid, |memory| memory.revisions = Some(kept.clone()));
             }
@@ -107,8 +110,12 @@ pub(super) async fn establish(
     match served.terms.rollback {
         // The order of acceptance is kept beside the object, where others may write; the signed time is not theirs.
         Permission::Refuse => judged.sort_by_key(|(_, standing)| std::cmp::Reverse(signed(standing))),
-        // What is applied now goes first, also when it was accepted before.
-        Permission::Allow => judged.sort_by_key(|(spec, _)| refusal.is_some() || *spec != subject.spec),
+        // What is applied now goes first, also when it was accepted before; else what was served last.
+        Permission::Allow => judged.sort_by_key(|(spec, standing)| match standing {
+            Standing::Valid(_) | Standing::Expired { .. } if *spec == subject.spec => 0,
+            Standing::Valid(accepted) | Standing::Expired { accepted, .. } if is_recorded(subject, accepted) => 1,
+            Standing::Valid(_) | Standing::Expired { .. } | Standing::Refused(_) => 2,
+        }),
     }
     let (candidates, next_change) = candidates(judged, served, now);
     if let Some(newest) = candidates.first() {
@@ -120,6 +127,16 @@ pub(super) async fn establish(
         });
     }
     Ok(Authority { candidates, refusal, next_change })
+}
+
+/// The newest statement that the status says was accepted, cut to whole seconds.
+pub(super) fn recorded_highest(subject: &Subject) -> Option<Highest> {
+    let AcceptedRevision { digest, signer: _, time, not_after: _ } = subject.status.accepted_revision.as_ref()?;
+    Some(Highest { time: Nanos::from_timestamp(time.0), digest: digest.clone() })
+}
+
+fn is_recorded(subject: &Subject, accepted: &Accepted) -> bool {
+    subject.status.accepted_revision.as_ref().is_some_and(|recorded| recorded.digest == accepted.digest)
 }
 
 fn verified_message(accepted: &Accepted) -> String {

@@ -5,7 +5,12 @@ use std::{collections::BTreeSet, time::Duration};
 
 use kube::{ResourceExt as _, runtime::controller::Action};
 
-use super::{Subject, apply, measure, observe, status::Draft};
+use super::{
+    Subject,
+    apply::{self, Carried, Place},
+    authority, measure, observe,
+    status::Draft,
+};
 use crate::{
     api::{
         Reason,
@@ -45,6 +50,7 @@ pub(super) async fn pass(subject: &Subject, context: &Context) -> Result<Action,
         .await;
     }
     let Some(record) = &subject.status.deployment else { return conclude(subject, context, false).await };
+    apply::close_site(subject, context, &subject.uid, record.attempt);
     let (sight, details) = observe::observe(subject, context, &record.device).await;
     measure::take(subject, context, &sight, &details);
     let Decision { steps, phase } = decide(false, &subject.record(), &sight, context.clock.now(), SKEW);
@@ -52,7 +58,12 @@ pub(super) async fn pass(subject: &Subject, context: &Context) -> Result<Action,
         return conclude(subject, context, false).await;
     }
     let mut draft = Draft::new(subject, context.clock.now());
-    apply::carry_out(subject, context, Some(&record.device), &steps, &mut draft).await?;
+    let place = Place { device: &record.device, selector: None };
+    let carried = apply::carry_out(subject, context, &place, &steps, &mut draft).await?;
+    let phase = match carried {
+        Carried::Hindered(reason, message) => Phase::Stalled { reason, message },
+        Carried::Nothing | Carried::Changed => phase,
+    };
     let (reason, message) = match phase {
         Phase::Pending { message, .. } => (Reason::Deleting, message),
         Phase::Unknown { reason, message } | Phase::Stalled { reason, message } => (
@@ -88,7 +99,10 @@ async fn hold_with(
 /// Records what is left, tells of it, and lets the object go.
 async fn conclude(subject: &Subject, context: &Context, abandoned: bool) -> Result<Action, Error> {
     let tombstone = left_behind(subject, context, abandoned).await?;
-    tombstone::write(context, &tombstone).await?;
+    // Who may create objects but was never granted anything leaves nothing that would fill this namespace.
+    if !tombstone.is_empty() {
+        tombstone::write(context, &tombstone).await?;
+    }
     if let Some(site) = subject.site() {
         context.sites.remove(&site);
     }
@@ -107,17 +121,20 @@ async fn conclude(subject: &Subject, context: &Context, abandoned: bool) -> Resu
 }
 
 async fn left_behind(subject: &Subject, context: &Context, abandoned: bool) -> Result<Tombstone, Error> {
-    let revisions = Revisions::of(&context.client, &subject.namespace, {
+    let mut revisions = Revisions::of(&context.client, &subject.namespace, {
         use kube::Resource as _;
         subject.object.owner_ref(&super::resource()).unwrap_or_default()
     })
     .list()
     .await
     .map_err(Error::api(format!("reading the revisions of {}/{}", subject.namespace, subject.name)))?;
-    let releases: BTreeSet<String> = revisions
+    // A deletion in the foreground takes owned objects away first; what is remembered, and the status, still tell.
+    revisions.extend(context.remember(&subject.uid, |memory| memory.revisions.clone()).unwrap_or_default());
+    let mut releases: BTreeSet<String> = revisions
         .iter()
         .filter_map(|revision| revision.object.pointer("/spec/content/release")?.as_str().map(str::to_owned))
         .collect();
+    releases.extend(subject.status.release.clone());
     let retain = context.serving().map_or(RETAIN, |served| served.terms.retain_after_delete);
     let record = match subject.record() {
         Record::Bound { id, .. } => subject.status.deployment.as_ref().map(|record| (record.device.clone(), id)),
@@ -132,7 +149,11 @@ async fn left_behind(subject: &Subject, context: &Context, abandoned: bool) -> R
         uid: subject.uid.clone(),
         owner: subject.owner.to_string(),
         releases: releases.into_iter().collect(),
-        highest: revisions.iter().filter_map(|revision| signed(&revision.object)).max_by_key(|highest| highest.time),
+        highest: revisions
+            .iter()
+            .filter_map(|revision| signed(&revision.object))
+            .chain(authority::recorded_highest(subject))
+            .max_by_key(|highest| highest.time),
         record,
         abandoned,
         until: deleted_at(subject, context).plus(retain),

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     api::{Access, ConditionType, ContentSource, Permission, Reason},
-    controller::context::{Context, Served},
+    controller::context::{Context, Served, Storage},
     plan::conditions::Value,
     store::{
         BlobDigest, Files, StoreError,
@@ -40,12 +40,19 @@ pub(super) struct Fault {
     pub stalled: bool,
 }
 
+impl Provided {
+    /// Nothing is brought to the store or begun.
+    pub fn held(fault: Fault) -> Self {
+        Self { fault: Some(fault), ..Self::default() }
+    }
+}
+
 impl Fault {
-    fn wait(reason: Reason, message: impl Into<String>) -> Self {
+    pub fn wait(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into(), stalled: false }
     }
 
-    fn stall(reason: Reason, message: impl Into<String>) -> Self {
+    pub fn stall(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into(), stalled: true }
     }
 }
@@ -114,53 +121,59 @@ async fn present(
     newest: bool,
 ) -> Result<(), Fault> {
     let release = &candidate.wanted.release;
-    if context.remember(&subject.uid, |memory| memory.published.contains_key(release)) {
+    let storage = served.store.as_ref().map_err(|(reason, message)| Fault::wait(*reason, message.clone()))?;
+    let key = (storage.place, release.clone());
+    if context.remember(&subject.uid, |memory| memory.published.contains_key(&key)) {
         return Ok(());
     }
     let id = ReleaseId::parse(release).map_err(|error| Fault::stall(Reason::InvalidObject, error.to_string()))?;
-    let found = served.publisher.load_release(&subject.owner, id).await.map_err(|error| storage_fault(&error))?;
+    let found = storage.publisher.load_release(&subject.owner, id).await.map_err(|error| storage_fault(&error))?;
     let bytes = match found {
         Some(found) => found.total_bytes(),
-        None if newest => fetch_and_publish(subject, context, served, candidate, id).await?,
+        None if newest => {
+            let files = gather(subject, context, candidate, id).await?;
+            publish(subject, served, storage, id, &files).await?
+        }
         None => return Err(Fault::wait(Reason::ReleaseNotFound, format!("release {release} is not in the store"))),
     };
-    context.remember(&subject.uid, |memory| memory.published.insert(release.clone(), bytes));
+    context.remember(&subject.uid, |memory| memory.published.insert(key, bytes));
     Ok(())
 }
 
-async fn fetch_and_publish(
-    subject: &Subject,
-    context: &Context,
-    served: &Served,
-    candidate: &Candidate,
-    id: ReleaseId,
-) -> Result<u64, Fault> {
-    let files = match &candidate.wanted.source {
-        None => {
-            return Err(Fault::wait(
-                Reason::ReleaseNotFound,
-                format!(
-                    "release {id} is not in the store, and spec.content.from names no place to fetch it from. Add one and \
-                     sign again, or upload the release"
-                ),
-            ));
-        }
-        Some(ContentSource { config_map: Some(reference), .. }) => {
-            config_map(subject, context, &reference.name).await?
-        }
+/// The files, from where the spec says.
+async fn gather(subject: &Subject, context: &Context, candidate: &Candidate, id: ReleaseId) -> Result<Files, Fault> {
+    match &candidate.wanted.source {
+        None => Err(Fault::wait(
+            Reason::ReleaseNotFound,
+            format!(
+                "release {id} is not in the store, and spec.content.from names no place to fetch it from. Add one and sign \
+                 again, or upload the release"
+            ),
+        )),
+        Some(ContentSource { config_map: Some(reference), .. }) => config_map(subject, context, &reference.name).await,
         Some(ContentSource { archive: Some(source), .. }) => {
             let sha256 = BlobDigest::parse(&source.sha256)
                 .map_err(|error| Fault::stall(Reason::InvalidObject, format!("spec.content.from.archive: {error}")))?;
-            context.archives.fetch(&source.url, sha256).await.map_err(|error| archive_fault(&error))?
+            context.archives.fetch(&source.url, sha256).await.map_err(|error| archive_fault(&error))
         }
         Some(ContentSource { config_map: None, archive: None }) => {
-            return Err(Fault::stall(Reason::InvalidObject, "spec.content.from names neither configMap nor archive"));
+            Err(Fault::stall(Reason::InvalidObject, "spec.content.from names neither configMap nor archive"))
         }
-    };
-    let release = Release::from_files(&files)
+    }
+}
+
+/// Brings the files into the store; the size of the release in bytes.
+async fn publish(
+    subject: &Subject,
+    served: &Served,
+    storage: &Storage,
+    id: ReleaseId,
+    files: &Files,
+) -> Result<u64, Fault> {
+    let release = Release::from_files(files)
         .map_err(|error| Fault::stall(Reason::InvalidObject, format!("the files make no release: {error}")))?;
     within_quota(&release, served)?;
-    let report = served.publisher.publish_files(&subject.owner, id, &files).await.map_err(publish_fault)?;
+    let report = storage.publisher.publish_files(&subject.owner, id, files).await.map_err(publish_fault)?;
     tracing::info!(
         namespace = subject.namespace, name = subject.name, release = %report.release,
         uploaded = report.uploaded_blobs, bytes = report.uploaded_bytes, present = report.present_blobs,

@@ -5,8 +5,7 @@
 //! ```
 //!
 //! `dereference` (here: provider, namespace, revisions), `observe`, `apply` and `status` do IO; `validate`, `authorise`
-//! and `decide` live in [`crate::plan`] and do none. An object that cannot be read, or whose provider cannot be used,
-//! keeps what runs as it is.
+//! and `decide` live in [`crate::plan`] and do none. An object that cannot be read keeps what runs as it is.
 
 mod apply;
 mod authority;
@@ -32,7 +31,11 @@ use kube::{
 };
 use serde_json::Value;
 
-use self::{apply::Carried, status::Draft};
+use self::{
+    apply::{Carried, Place},
+    content::{Fault, Provided},
+    status::Draft,
+};
 use super::{
     context::{Context, Served, status_of},
     error::Error,
@@ -58,7 +61,7 @@ use crate::{
 const LIMIT: Duration = Duration::from_mins(10);
 
 /// Pause before a pass over an object that the watch shows in a version already replaced.
-const STALE: Duration = Duration::from_millis(50);
+const STALE: Duration = Duration::from_secs(1);
 
 /// One HostingDeployment as a pass sees it.
 pub(super) struct Subject {
@@ -96,7 +99,7 @@ async fn route(object: Arc<DynamicObject>, context: Arc<Context>) -> Result<Acti
     if !context.serves(&object) && context.is_neighbour(&object) {
         return report_not_served(&object, &context).await;
     }
-    if !context.serves(&object) || object.annotations().get(ANNOTATION_SUSPEND).is_some_and(|on| on == "true") {
+    if !context.serves(&object) {
         return Ok(Action::await_change());
     }
     let subject = match Subject::read(&object) {
@@ -149,7 +152,7 @@ impl Subject {
             raw_spec,
             spec,
             owner,
-            status: status_of(object),
+            status: status_of(object).map_err(|error| format!("status: {error}"))?,
             object: Arc::clone(object),
         })
     }
@@ -219,14 +222,23 @@ async fn pass(subject: &Subject, context: &Context) -> Result<Action, Error> {
         return Ok(Action::requeue(STALE));
     }
     let mut draft = Draft::new(subject, context.clock.now());
-    let served = match dereference(subject, context) {
+    let served = match dereference(context) {
         Ok(served) => served,
         Err(outcome) => return status::finish(subject, context, draft, outcome, Duration::from_secs(5)).await,
     };
     let judging = authority::establish(subject, context, &served, &mut draft);
     let authority = timed(context, Stage::Authorise, judging).await?;
-    let providing = content::provide(subject, context, &served, &authority, &mut draft).boxed();
-    let files = timed(context, Stage::Publish, providing).await;
+    let suspended = subject.object.annotations().get(ANNOTATION_SUSPEND).is_some_and(|on| on == "true");
+    // The annotation is not signed: it holds an object still only as long as that has its right.
+    let still = suspended && authority.refusal.is_none() && !authority.candidates.is_empty();
+    let files = match admitted(subject, context, &served) {
+        _ if still => Provided::default(),
+        Ok(()) => {
+            let providing = content::provide(subject, context, &served, &authority, &mut draft).boxed();
+            timed(context, Stage::Publish, providing).await
+        }
+        Err(fault) => Provided::held(fault),
+    };
     // What runs by right goes on while the store does not answer; only something new waits for its files.
     let wanted = files.serving.is_some() || (subject.status.deployment.is_some() && !authority.candidates.is_empty());
 
@@ -239,16 +251,26 @@ async fn pass(subject: &Subject, context: &Context) -> Result<Action, Error> {
     };
     let decision = decide(wanted, &subject.record(), &sight, context.clock.now(), crate::plan::authorise::SKEW);
     measure::take(subject, context, &sight, &details);
-    apply::direct_site(subject, context, &files, &details);
-    draft.saw(&sight, &decision);
+    if still {
+        let resync = context.settings.resync;
+        return Ok(Action::requeue(authority.next_change.map_or(resync, |change| change.min(resync))));
+    }
+    apply::direct_site(subject, context, &authority, &files, &details);
     let Decision { mut steps, phase } = decision;
-    if files.serving.is_none() {
+    if files.serving.is_none() || suspended {
         steps.retain(|step| !matches!(step, Step::Begin { .. }));
     }
-    let phase = after_failure(subject, context, &sight, &mut steps).unwrap_or(phase);
-    let place = device.as_deref().ok();
+    let phase = after_end(subject, context, &sight, &mut steps).unwrap_or(phase);
+    draft.saw(&sight, &phase);
     let (started, written) = (Instant::now(), draft.writing);
-    let carried = apply::carry_out(subject, context, place, &steps, &mut draft).boxed().await?;
+    let carried = match &device {
+        Ok(device) => {
+            let selector = files.serving.as_ref().and_then(|serving| serving.wanted.selector.as_ref());
+            let place = Place { device, selector };
+            apply::carry_out(subject, context, &place, &steps, &mut draft).boxed().await?
+        }
+        Err(_) => Carried::Nothing,
+    };
     context.metrics.stage_ended(Stage::Apply, started.elapsed().saturating_sub(draft.writing - written));
     let outcome = match &carried {
         Carried::Hindered(reason, message) => Outcome::Reconciling(*reason, message.clone()),
@@ -276,51 +298,71 @@ async fn timed<T>(context: &Context, stage: Stage, work: impl Future<Output = T>
     result
 }
 
-/// A deployment that failed on the device is begun anew after a pause that grows with the attempts.
-fn after_failure(subject: &Subject, context: &Context, sight: &Sight, steps: &mut Vec<Step>) -> Option<Phase> {
-    let (Record::Bound { attempt, id }, Sight::Seen { own, .. }) = (subject.record(), sight) else { return None };
-    let failed = own.iter().any(|own| own.id == id && own.progress == Progress::Failed);
+/// A deployment that ended on the device is begun anew after a pause that grows with the attempts.
+fn after_end(subject: &Subject, context: &Context, sight: &Sight, steps: &mut Vec<Step>) -> Option<Phase> {
+    let again = steps.iter().find_map(|step| match step {
+        Step::Begin { attempt } if *attempt > 1 => Some(*attempt),
+        Step::Begin { .. } | Step::Adopt { .. } | Step::Stop { .. } | Step::Forget { .. } => None,
+    });
     let now = context.clock.now();
     let since = context.remember(&subject.uid, |memory| {
-        memory.failed_since = if failed { memory.failed_since.or(Some(now)) } else { None };
-        memory.failed_since
+        memory.ended_since = again.and(memory.ended_since.or(Some(now)));
+        memory.ended_since
     })?;
-    let pause = backoff::OUTSIDE.pause(u32::try_from(attempt).unwrap_or(u32::MAX), 0);
-    let until = since.plus(pause);
+    let attempt = again?;
+    let until = since.plus(backoff::OUTSIDE.pause(u32::try_from(attempt - 1).unwrap_or(u32::MAX), 0));
     if now >= until {
         return None;
     }
-    steps.clear();
-    Some(Phase::Pending {
-        reason: Reason::DeploymentFailed,
-        message: format!("deployment {id} failed on the device; attempt {} begins in a while", attempt + 1),
-        until: Some(until),
-    })
+    steps.retain(|step| !matches!(step, Step::Begin { .. }));
+    let failed = match (subject.record(), sight) {
+        (Record::Bound { id, .. }, Sight::Seen { own, .. }) => {
+            own.iter().find(|own| own.id == id).map(|own| own.progress == Progress::Failed)
+        }
+        _ => None,
+    };
+    let (reason, what) = match failed {
+        Some(true) => (Reason::DeploymentFailed, "the deployment failed on the device"),
+        Some(false) => (Reason::DeploymentFailed, "the deployment ended on the device"),
+        None => (Reason::Creating, "the deployment is not on the device"),
+    };
+    Some(Phase::Pending { reason, message: format!("{what}; attempt {attempt} begins in a while"), until: Some(until) })
 }
 
-/// What the spec points at: the provider, and whether it takes deployments from here.
-fn dereference(subject: &Subject, context: &Context) -> Result<Arc<Served>, Outcome> {
+/// What verdicts rest on: a clock to be believed, and the provider's terms.
+fn dereference(context: &Context) -> Result<Arc<Served>, Outcome> {
     if context.clock.suspect() {
         return Err(Outcome::Reconciling(
             Reason::ClockSuspect,
-            "this machine's clock and the API server's disagree by more than 30s; nothing is admitted or stopped until \
-             they agree. Check NTP"
+            "this machine's clock jumped, or it and the API server's disagree by more than 30s; nothing is admitted or \
+             stopped until they agree. Check NTP"
                 .to_owned(),
         ));
     }
-    let served = context.serving().map_err(|(reason, message)| Outcome::Reconciling(reason, message))?;
+    context.serving().map_err(|(reason, message)| Outcome::Reconciling(reason, message))
+}
+
+/// Whether the provider takes something new from here. What runs by right goes on all the same.
+fn admitted(subject: &Subject, context: &Context, served: &Served) -> Result<(), Fault> {
+    let ObjectReference { namespace, name } = &subject.spec.provider_ref;
+    if !context.providers.state().iter().any(|provider| provider.name_any() == *name) {
+        let message = format!("HostingProvider {namespace}/{name} does not exist any more; it is awaited");
+        return Err(Fault::wait(Reason::ProviderNotReady, message));
+    }
     let labels = context
         .namespaces
         .state()
         .into_iter()
         .find(|namespace| namespace.name_any() == subject.namespace)
-        .map(|namespace| namespace.labels().clone())
-        .unwrap_or_default();
+        .map(|namespace| namespace.labels().clone());
+    let Some(labels) = labels else {
+        let message = format!("the labels of namespace {} were not read yet", subject.namespace);
+        return Err(Fault::wait(Reason::ProviderNotReady, message));
+    };
     if namespace_allowed(&served.spec, &context.settings.namespace, &subject.namespace, &labels) {
-        return Ok(served);
+        return Ok(());
     }
-    let ObjectReference { namespace, name } = &subject.spec.provider_ref;
-    Err(Outcome::Stalled(
+    Err(Fault::stall(
         Reason::NamespaceNotAllowed,
         format!(
             "HostingProvider {namespace}/{name} does not take deployments from namespace {}. Ask the provider to extend \
@@ -344,6 +386,7 @@ fn next_look(
     let pause = context.remember(&subject.uid, |memory| match (carried, phase, outcome) {
         (Carried::Changed, _, _) => {
             memory.looks = 0;
+            memory.conflicts = 0;
             Duration::from_millis(50)
         }
         (Carried::Nothing, Phase::Pending { .. }, _) => {
@@ -358,6 +401,7 @@ fn next_look(
         _ => {
             memory.looks = 0;
             memory.failures = 0;
+            memory.conflicts = 0;
             backoff::Backoff { first: context.settings.resync, cap: context.settings.resync }.pause(1, jitter)
         }
     });

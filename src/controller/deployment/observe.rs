@@ -9,7 +9,10 @@ use std::collections::BTreeMap;
 use super::Subject;
 use crate::{
     api::{Reason, names::metadata},
-    controller::{context::Context, device},
+    controller::{
+        context::{Context, SILENCES},
+        device,
+    },
     device::{
         CallError, DeviceClient, DeviceTarget,
         dms::{self, AllocationInfo, DeploymentState, ListEntry, Manifest},
@@ -33,10 +36,33 @@ pub(super) struct Details {
     pub fault: Option<String>,
 }
 
+/// The device of this name, provided that it still is the node on which the recorded deployment was begun.
+pub(super) fn target_of(subject: &Subject, context: &Context, device: &str) -> Result<DeviceTarget, (Reason, String)> {
+    let target = context.target(device)?;
+    let recorded = subject.status.deployment.as_ref().filter(|record| record.device == device);
+    match recorded.and_then(|record| record.did.as_deref()).filter(|did| *did != target.did.as_str()) {
+        None => Ok(target),
+        Some(did) => Err((
+            Reason::DeviceNotFound,
+            format!(
+                "HostingDevice {device} is another node now ({}): what runs on {did} cannot be told. Let the HostingDevice \
+                 name that node again, or delete this object with the annotation hosting.nunet.io/cleanup=Abandon",
+                target.did
+            ),
+        )),
+    }
+}
+
 /// Looks at the device.
 pub(super) async fn observe(subject: &Subject, context: &Context, device: &str) -> (Sight, Details) {
     let mut details = Details::default();
-    let sight = match context.target(device) {
+    if context.health(device).silences >= SILENCES {
+        // Its heartbeat waits for an answer; a hundred objects need not do so too.
+        let message =
+            format!("device {device} did not answer its last {SILENCES} heartbeats; the next one is under way");
+        return (Sight::Unknown { reason: Reason::DeviceSilent, message }, details);
+    }
+    let sight = match target_of(subject, context, device) {
         Ok(target) => match look(subject, context, device, &target, &mut details).await {
             Ok(sight) => sight,
             Err(error) => {
@@ -62,35 +88,40 @@ async fn look(
         (metadata::NAMESPACE.to_owned(), subject.namespace.clone()),
         (metadata::NAME.to_owned(), subject.name.clone()),
     ]);
-    let mut own = Vec::new();
-    let mut marked = BTreeMap::new();
-    for entry in dms::deployment_list_all(client, target, &filter).await? {
-        if let Some(marks) = ours(subject, context, target, &entry.metadata) {
-            own.push(seen(&entry, &marks));
-            marked.insert(entry.id, marks);
-        }
-    }
+    let mut shown = Shown::new();
+    take_ours(subject, context, target, &dms::deployment_list_all(client, target, &filter).await?, &mut shown);
     let record = subject.record();
     let mut foreign = false;
-    if let Record::Bound { id, .. } = &record {
-        if !marked.contains_key(id) {
-            match by_id(subject, context, target, id).await? {
-                Found::Ours(found) => {
-                    let (found, marks) = *found;
-                    own.push(found);
-                    marked.insert(id.clone(), marks);
-                }
-                Found::Foreign => foreign = true,
-                Found::Nothing => {}
-            }
+    if let Record::Bound { id, .. } = &record
+        && !shown.contains_key(id)
+    {
+        match by_id(subject, context, target, id).await? {
+            Found::Ours(found) => drop(shown.insert(id.clone(), *found)),
+            Found::Foreign => foreign = true,
+            Found::Nothing => {}
         }
-        details.marks = marked.get(id).cloned();
-        if own.iter().any(|found| &found.id == id && found.progress == Progress::Running) {
+    }
+    let complete = needs_proof(&record, &shown) && prove(subject, context, device, target, &mut shown).await?;
+    if let Record::Bound { id, .. } = &record
+        && let Some((found, marks)) = shown.get(id)
+    {
+        details.marks = Some(marks.clone());
+        if found.progress == Progress::Running {
             running(client, target, id, details).await?;
         }
     }
-    let complete = needs_proof(&record, &own) && whole_list(subject, context, device, target).await?;
-    Ok(Sight::Seen { own, foreign, complete })
+    Ok(Sight::Seen { own: shown.into_values().map(|(own, _)| own).collect(), foreign, complete })
+}
+
+/// What is ours, by id.
+type Shown = BTreeMap<String, (Own, Marks)>;
+
+fn take_ours(subject: &Subject, context: &Context, target: &DeviceTarget, list: &[ListEntry], shown: &mut Shown) {
+    for entry in list {
+        if let Some(marks) = ours(subject, context, target, &entry.metadata) {
+            shown.entry(entry.id.clone()).or_insert_with(|| (seen(entry, &marks), marks));
+        }
+    }
 }
 
 /// The marks, when the tag is ours and they name this object on this device. The uid may be an older object's: names
@@ -117,7 +148,16 @@ async fn by_id(subject: &Subject, context: &Context, target: &DeviceTarget, id: 
         return Ok(Found::Nothing);
     };
     let Some(marks) = ours(subject, context, target, &manifest.metadata) else { return Ok(Found::Foreign) };
-    let Some(state) = dms::deployment_status(client, target, id, false).await?.state else { return Ok(Found::Nothing) };
+    let status = dms::deployment_status(client, target, id, false).await?;
+    let Some(state) = status.state else {
+        // It has a manifest, so it is there; how far it is cannot be told.
+        let what = status.error;
+        return Err(CallError::BadReply {
+            did: target.did.to_string(),
+            behaviour: dms::path::DEPLOYMENT_STATUS.to_owned(),
+            cause: format!("deployment {id} has a manifest and no state: {what}"),
+        });
+    };
     let found = Own {
         id: id.to_owned(),
         attempt: marks.attempt,
@@ -165,26 +205,46 @@ async fn running(
 }
 
 /// Whether a decision would rest on something not being there.
-fn needs_proof(record: &Record, own: &[Own]) -> bool {
+fn needs_proof(record: &Record, shown: &Shown) -> bool {
     match record {
         Record::None { .. } => false,
-        Record::Open { .. } => own.is_empty(),
-        Record::Bound { id, .. } => !own.iter().any(|found| &found.id == id),
+        Record::Open { .. } => shown.is_empty(),
+        Record::Bound { id, .. } => !shown.contains_key(id),
     }
 }
 
-async fn whole_list(
+/// Asks for the whole list, and says whether it is known to be whole. What a filtered list left out, by an error say, is
+/// there all the same, so this one is searched too.
+async fn prove(
     subject: &Subject,
     context: &Context,
     device: &str,
     target: &DeviceTarget,
+    shown: &mut Shown,
 ) -> Result<bool, CallError> {
-    let all = dms::deployment_list_all(context.device_client.as_ref(), target, &BTreeMap::new()).await?;
-    let shows = |id: &String| all.iter().any(|entry| &entry.id == id);
+    let client = context.device_client.as_ref();
+    let all = dms::deployment_list_all(client, target, &BTreeMap::new()).await?;
+    take_ours(subject, context, target, &all, shown);
+    let listed = |id: &String| all.iter().any(|entry| &entry.id == id);
+    let sentinel = context.health(device).sentinel;
     let recorded = context.recorded_ids(device, &subject.uid);
-    Ok(match context.health(device).sentinel {
-        Some(sentinel) => shows(&sentinel) && recorded.iter().all(shows),
-        None => !recorded.is_empty() && recorded.iter().all(shows),
+    // Older nodes list no metadata: what is not known otherwise is looked at by its manifest.
+    for entry in all.iter().filter(|entry| entry.metadata.is_empty()) {
+        if shown.contains_key(&entry.id) || sentinel.as_ref() == Some(&entry.id) || recorded.contains(&entry.id) {
+            continue;
+        }
+        let manifest = dms::deployment_manifest(client, target, &entry.id).await?.manifest;
+        if let Some(marks) = manifest.and_then(|manifest| ours(subject, context, target, &manifest.metadata)) {
+            shown.insert(entry.id.clone(), (seen(entry, &marks), marks));
+        }
+    }
+    // The list shows the recorded id, although its manifest could not be had: it is there.
+    if matches!(subject.record(), Record::Bound { id, .. } if listed(&id)) {
+        return Ok(false);
+    }
+    Ok(match sentinel {
+        Some(sentinel) => listed(&sentinel) && recorded.iter().all(listed),
+        None => !recorded.is_empty() && recorded.iter().all(listed),
     })
 }
 

@@ -27,7 +27,7 @@ use crate::{
     plan::{
         build::SITE_PORT,
         conditions::{Outcome, Statement, Value, conditions},
-        decide::{Decision, Phase, Sight},
+        decide::{Phase, Sight},
     },
 };
 
@@ -62,7 +62,7 @@ impl Draft {
     }
 
     /// States what was seen on the device.
-    pub fn saw(&mut self, sight: &Sight, decision: &Decision) {
+    pub fn saw(&mut self, sight: &Sight, phase: &Phase) {
         if let Some((reachable, reason)) = observe::reachable(sight) {
             let (value, message) = match sight {
                 Sight::Seen { .. } => (Value::True, "the device answers".to_owned()),
@@ -71,7 +71,7 @@ impl Draft {
             debug_assert_eq!(reachable, value == Value::True);
             self.state(ConditionType::DeviceReachable, value, reason, message);
         }
-        let (value, reason, message) = match &decision.phase {
+        let (value, reason, message) = match phase {
             Phase::Running => (Value::True, Reason::Running, "it runs on the device".to_owned()),
             Phase::Idle => (Value::False, Reason::Stopped, "nothing runs on a device".to_owned()),
             Phase::Pending { reason, message, .. } => (Value::False, *reason, message.clone()),
@@ -92,9 +92,10 @@ impl Draft {
         phase: &Phase,
         details: &Details,
     ) -> Outcome {
-        let reported = subject.site().and_then(|site| context.sites.reported(&site));
-        if let Some(release) = reported {
-            self.status.release = Some(release.to_string());
+        // A site that started anew says that it serves nothing yet; one that was not heard since this process started
+        // says nothing.
+        if let Some(report) = subject.site().and_then(|site| context.sites.report_of(&site)) {
+            self.status.release = report.serving.map(|release| release.to_string());
         }
         if matches!(phase, Phase::Idle) {
             self.status.release = None;

@@ -148,7 +148,7 @@ impl Task {
         }
         match &wanted.state {
             State::Down { cause, retry } if *retry > now + PATIENCE => {
-                let _ = done.send(Err(format!("{cause}; the next attempt is in {}s", (*retry - now).as_secs() + 1)));
+                let _ = done.send(Err(format!("{cause}; it is dialled again in a while")));
             }
             State::Dialing | State::Down { .. } => wanted.waiting.push(done),
             State::Idle | State::Up { .. } => {

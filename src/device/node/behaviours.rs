@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Offer, Served,
+    Faults, Offer, Served,
     ensemble::{self, Ensemble},
     judge::Judged,
     lifecycle::allocation_id,
@@ -69,7 +69,7 @@ pub(super) enum Answer {
 
 impl Served {
     /// Acts on a message and says what to answer.
-    pub(super) async fn answer(&self, judged: &Judged, list_empty: bool) -> Answer {
+    pub(super) async fn answer(&self, judged: &Judged, faults: Faults) -> Answer {
         let message = judged.envelope.message.as_slice();
         Answer::Reply(match judged.behaviour {
             Behaviour::New => return self.new_deployment(judged).await,
@@ -78,8 +78,8 @@ impl Served {
             }
             Behaviour::Status => json!(self.status(message).await),
             Behaviour::Manifest => json!(self.manifest(message).await),
-            Behaviour::List if list_empty => json!(ListPage { total: Some(0), ..ListPage::default() }),
-            Behaviour::List => json!(self.list(message).await),
+            Behaviour::List if faults.list_empty => json!(ListPage { total: Some(0), ..ListPage::default() }),
+            Behaviour::List => json!(self.list(message, faults.list_filtered_empty).await),
             Behaviour::Shutdown => {
                 let error = self.shutdown(message).await.err().unwrap_or_default();
                 json!({"OK": error.is_empty(), "Error": error})
@@ -207,10 +207,12 @@ impl Served {
     }
 
     /// As DMS does it: pages are cut first and filtered by metadata then, and an error is an empty list.
-    async fn list(&self, message: &[u8]) -> ListPage {
-        let Ok(ListQuery { metadata, limit, offset, status, id }) = request(message) else {
-            return ListPage { total: Some(0), ..ListPage::default() };
-        };
+    async fn list(&self, message: &[u8], filtered_empty: bool) -> ListPage {
+        let empty = ListPage { total: Some(0), ..ListPage::default() };
+        let Ok(ListQuery { metadata, limit, offset, status, id }) = request(message) else { return empty };
+        if filtered_empty && !metadata.is_empty() {
+            return empty;
+        }
         let mut records = self.lifecycle.store.all().await;
         records.retain(|record| {
             (status.is_empty() || status.contains(&record.state)) && (id.is_empty() || record.id == id)

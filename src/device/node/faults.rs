@@ -8,6 +8,8 @@ use std::{fmt, path::Path, str::FromStr, time::Duration};
 pub struct Faults {
     /// `list-empty`: every list is answered empty, as DMS does on any error of its own.
     pub list_empty: bool,
+    /// `list-filtered-empty`: only lists filtered by metadata are answered empty.
+    pub list_filtered_empty: bool,
     /// `drop-requests`: every message is lost before it is read.
     pub drop_requests: bool,
     /// `drop-replies`: every message is acted on and none is answered.
@@ -23,7 +25,8 @@ pub struct Faults {
 /// A fault that this node does not know.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no fault: give a list of list-empty, drop-requests, drop-replies, drop-new-reply, duplicate-reply, delay=<ms>"
+    "{0:?} is no fault: give a list of list-empty, list-filtered-empty, drop-requests, drop-replies, drop-new-reply, \
+     duplicate-reply, delay=<ms>"
 )]
 pub struct UnknownFault(String);
 
@@ -35,6 +38,7 @@ impl FromStr for Faults {
         for fault in text.split([',', '\n']).map(str::trim).filter(|fault| !fault.is_empty()) {
             match fault {
                 "list-empty" => faults.list_empty = true,
+                "list-filtered-empty" => faults.list_filtered_empty = true,
                 "drop-requests" => faults.drop_requests = true,
                 "drop-replies" => faults.drop_replies = true,
                 "drop-new-reply" => faults.drop_new_reply = true,
@@ -52,9 +56,18 @@ impl FromStr for Faults {
 
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { list_empty, drop_requests, drop_replies, drop_new_reply, duplicate_reply, delay } = self;
+        let Self {
+            list_empty,
+            list_filtered_empty,
+            drop_requests,
+            drop_replies,
+            drop_new_reply,
+            duplicate_reply,
+            delay,
+        } = self;
         let switches = [
             (*list_empty, "list-empty"),
+            (*list_filtered_empty, "list-filtered-empty"),
             (*drop_requests, "drop-requests"),
             (*drop_replies, "drop-replies"),
             (*drop_new_reply, "drop-new-reply"),
@@ -85,10 +98,11 @@ mod tests {
 
     #[test]
     fn a_list_of_faults_is_read() {
-        let all = "list-empty,drop-requests,drop-replies,drop-new-reply,duplicate-reply,delay=1500";
+        let all = "list-empty,list-filtered-empty,drop-requests,drop-replies,drop-new-reply,duplicate-reply,delay=1500";
         let faults: Faults = all.parse().unwrap();
         let expected = Faults {
             list_empty: true,
+            list_filtered_empty: true,
             drop_requests: true,
             drop_replies: true,
             drop_new_reply: true,

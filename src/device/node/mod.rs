@@ -263,7 +263,7 @@ impl Served {
                 return;
             }
         };
-        let (payload, begins) = match self.answer(&judged, faults.list_empty).await {
+        let (payload, begins) = match self.answer(&judged, faults).await {
             Answer::Reply(payload) => (payload, None),
             Answer::Took(payload, id) => (payload, Some(id)),
             Answer::Duplicate => {
