@@ -45,6 +45,10 @@ pub struct PortSpec {
 
 /// Environment of the site server that is made anew for each attempt, and so is no part of the ensemble's digest.
 pub const ATTEMPT_ENVIRONMENT: [&str; 2] = [SITE_SEED, SITE_GRANT];
+/// All that a site server is told by its environment.
+pub const SITE_ENVIRONMENT: [&str; 4] = [OPERATOR_URL, PROVIDER_DID, SITE_SEED, SITE_GRANT];
+/// The command of the operator's image that serves a site.
+pub const SITE_COMMAND: &str = "site";
 /// Seed of the site's key, 64 hex digits.
 pub const SITE_SEED: &str = "HOSTING_SITE_SEED";
 /// The `read` delegation to the site's key, a token as JSON.
@@ -89,7 +93,7 @@ pub fn site(spec: &SiteSpec<'_>) -> EnsembleSpec {
         allocations: vec![AllocationSpec {
             name: "site".to_owned(),
             image: (*image).to_owned(),
-            args: vec!["site".to_owned(), "--deployment".to_owned(), format!("{namespace}/{name}")],
+            args: vec![SITE_COMMAND.to_owned(), "--deployment".to_owned(), format!("{namespace}/{name}")],
             env: vec![
                 variable(OPERATOR_URL, operator_url),
                 variable(PROVIDER_DID, provider),

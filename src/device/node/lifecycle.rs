@@ -19,7 +19,7 @@ use tokio::{task::JoinHandle, time};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Clock,
+    Clock, Entry,
     child::{self, Journal, Program},
     ensemble::{self, Runnable},
     figures::{Figures, Phase},
@@ -46,6 +46,8 @@ pub(super) struct Site {
     pub image_digest: String,
     /// The executable that stands for this image.
     pub program: PathBuf,
+    /// What runs of it.
+    pub entry: Entry,
     /// Where children listen.
     pub bind: IpAddr,
     /// The node's directory.
@@ -255,8 +257,7 @@ impl Lifecycle {
 
     async fn place(&self, record: &Record) -> Result<(Record, Vec<Runnable>), String> {
         let ensemble = ensemble::read(&record.ensemble)?;
-        let runnables = ensemble::runnable(&ensemble, &self.site.peer, &self.site.image_digest)
-            .map_err(|unrunnable| unrunnable.to_string())?;
+        let runnables = ensemble::runnable(&ensemble, &self.site).map_err(|unrunnable| unrunnable.to_string())?;
         if record.state == DeploymentState::Running {
             return Ok((record.clone(), runnables));
         }

@@ -148,8 +148,8 @@ async fn a_port_in_use_is_waited_for() {
 async fn a_program_that_is_missing_fails_at_the_deadline() {
     let mut rig = Rig::start().await;
     let mut request = rig.request(WAIT, &[0]);
-    // A name with a zero byte cannot be given to any process.
-    request["Ensemble"]["v1"]["allocations"]["web"]["execution"]["params"]["environment"] = json!(["A\u{0}=1"]);
+    // A value with a zero byte cannot be given to any process.
+    request["Ensemble"]["v1"]["allocations"]["web"]["execution"]["params"]["environment"] = json!(["GIVEN=\u{0}"]);
     let id = rig.new_deployment(request).await;
     rig.until_state(&id, DeploymentState::Provisioning).await;
     rig.pass(Duration::from_mins(5));

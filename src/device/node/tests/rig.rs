@@ -20,7 +20,7 @@ use crate::{
     device::{
         dms::{self, DeploymentState, ManifestReply, StatusReply, path},
         libp2p::InboundFrame,
-        node::{Faults, Node, NodeConfig, Offer, OutboundFrame},
+        node::{Entry, Faults, Node, NodeConfig, Offer, OutboundFrame},
     },
     plan::build::{AllocationSpec, EnsembleSpec, PortSpec},
 };
@@ -65,6 +65,7 @@ pub fn config(directory: &Path, key: &Key, root: &Key, clock: &Arc<AtomicU64>) -
         directory: directory.to_owned(),
         own_image: own_image(),
         program: "/bin/sh".into(),
+        entry: Entry { command: "-c", environment: &["GIVEN"] },
         bind: [127, 0, 0, 1].into(),
         public_host: "192.0.2.1".into(),
         offer: Offer { cores: 4.0, memory_bytes: 1000.0, disk_bytes: 1000.0 },
