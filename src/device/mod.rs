@@ -97,13 +97,14 @@ impl CallError {
 /// What the operator asks of devices.
 #[async_trait]
 pub trait DeviceClient: Send + Sync + 'static {
-    /// Asks one behaviour and returns the JSON of the reply's payload, verified to come from this device.
+    /// Asks one behaviour and returns the JSON of the reply's payload, verified to come from this device. Waits at most
+    /// `wait`; the request lives a little longer, so that a device whose clock is ahead does not take it for expired.
     async fn call(
         &self,
         target: &DeviceTarget,
         behaviour: &str,
         request: serde_json::Value,
-        expires_in: Duration,
+        wait: Duration,
     ) -> Result<serde_json::Value, CallError>;
 
     /// Makes a request ready without sending it.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::timeout;
 
-use super::client::DmsClient;
+use super::client::{AHEAD, DmsClient};
 use super::counters::Dropped;
 use super::link::{InboundFrame, Link, LinkConfig};
 use super::rig::{random_bytes, random_key, until};
@@ -96,7 +96,8 @@ async fn a_request_is_what_a_node_accepts() {
         let inbox = client.link().inboxes()[0].clone();
         assert_eq!(request.from, Handle::of(&signer, Some(own.clone()), Some(inbox)));
         assert_eq!(request.behaviour, SELF);
-        assert!(request.expires >= before.plus(SOON) && request.expires <= now().plus(SOON));
+        let lives = SOON + AHEAD;
+        assert!(request.expires >= before.plus(lives) && request.expires <= now().plus(lives));
         assert_eq!(serde_json::from_slice::<Value>(&request.message).unwrap(), asked);
         let tokens = parse_token_list(&request.capabilities).unwrap();
         let continuation = request.continuation.clone().unwrap();
