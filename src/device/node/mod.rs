@@ -213,10 +213,7 @@ impl Node {
         let faults_file = directory.join(FAULTS_FILE);
         let site = Site { peer: key.did().peer_id(), image_digest, program, entry, bind, directory };
         let lifecycle = Arc::new(Lifecycle::new(site, store, clock));
-        if let Err(error) = lifecycle.resume().await {
-            lifecycle.close().await;
-            return Err(error.into());
-        }
+        lifecycle.resume().await;
         let served =
             Served { key, context, addresses, public_host, offer, faults, faults_file, wire, nonce, lifecycle };
         Ok(Self(Arc::new(served)))

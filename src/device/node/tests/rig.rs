@@ -264,6 +264,32 @@ impl Rig {
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
+    /// From now on no state can be written.
+    pub fn fill_disk(&self) {
+        let state = self.directory.path().join("state.json");
+        std::fs::rename(&state, state.with_extension("aside")).unwrap();
+        // A file cannot be renamed over a directory.
+        std::fs::create_dir(state).unwrap();
+    }
+
+    pub fn empty_disk(&self) {
+        let state = self.directory.path().join("state.json");
+        std::fs::remove_dir(&state).unwrap();
+        std::fs::rename(state.with_extension("aside"), state).unwrap();
+    }
+
+    /// Waits for an allocation to do this, and for a state written meanwhile to have met a full disk.
+    pub async fn doing_on_a_full_disk(&mut self, id: &str, phase: &str) {
+        let record = self.node.0.lifecycle.store.get(id).await.unwrap();
+        let lifecycle = Arc::clone(&self.node.0.lifecycle);
+        let does = || lifecycle.allocations_of(&record, false).values().all(|info| info.status == phase);
+        until(&format!("the allocation is {phase}"), does).await;
+        // Writes wait for each other.
+        let request = self.request("exit", &[]);
+        let refused = self.call(path::DEPLOYMENT_NEW, request).await;
+        assert!(refused["Error"].as_str().unwrap().contains("could not write"), "{refused}");
+    }
+
     pub fn set_faults(&self, faults: &str) {
         std::fs::write(self.directory.path().join("faults"), faults).unwrap();
     }
