@@ -118,7 +118,13 @@ impl Lifecycle {
             return;
         }
         let (stop, figures) = (CancellationToken::new(), FiguresByKey::default());
-        let task = tokio::spawn(Arc::clone(self).deploy(id.to_owned(), stop.clone(), Arc::clone(&figures)));
+        let (this, of) = (Arc::clone(self), id.to_owned());
+        let deployed = Arc::clone(self).deploy(of.clone(), stop.clone(), Arc::clone(&figures));
+        let task = tokio::spawn(async move {
+            deployed.await;
+            // Who stops it has taken it out already; it may have ended by itself.
+            this.works().by_id.remove(&of);
+        });
         works.by_id.insert(id.to_owned(), Work { stop, task, figures });
     }
 
@@ -177,7 +183,8 @@ impl Lifecycle {
                 (true, Some(figures)) => figures.usage(),
                 (true, None) => kept,
             };
-            let status = figures.map_or(Phase::Pending, |figures| figures.phase()).name().to_owned();
+            let idle = if record.state.is_over() { Phase::Stopped } else { Phase::Pending };
+            let status = figures.map_or(idle, |figures| figures.phase()).name().to_owned();
             let dns_name = key.split_once('.').map_or(key.as_str(), |(_, name)| name).to_owned();
             (id.clone(), AllocationInfo { allocation_id: id, status, resource_usage, dns_name })
         };
@@ -352,6 +359,12 @@ impl Lifecycle {
                 () = time::sleep(TICK) => {}
             }
         }
+    }
+
+    /// The deployments that are worked on.
+    #[cfg(test)]
+    pub(super) fn at_work(&self) -> Vec<String> {
+        self.works().by_id.keys().cloned().collect()
     }
 
     fn works(&self) -> MutexGuard<'_, Works> {

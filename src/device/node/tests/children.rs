@@ -4,7 +4,7 @@ use std::{net::TcpListener, time::Duration};
 
 use serde_json::json;
 
-use super::rig::{Rig, WAIT, is_alive};
+use super::rig::{Rig, WAIT, is_alive, until};
 use crate::device::dms::{DeploymentState, ResourceUsage, path};
 
 #[tokio::test]
@@ -152,8 +152,12 @@ async fn a_program_that_is_missing_fails_at_the_deadline() {
     request["Ensemble"]["v1"]["allocations"]["web"]["execution"]["params"]["environment"] = json!(["GIVEN=\u{0}"]);
     let id = rig.new_deployment(request).await;
     rig.until_state(&id, DeploymentState::Provisioning).await;
+    assert_eq!(rig.node.0.lifecycle.at_work(), [id.as_str()]);
     rig.pass(Duration::from_mins(5));
     rig.until_state(&id, DeploymentState::Failed).await;
+    until("no work is left", || rig.node.0.lifecycle.at_work().is_empty()).await;
+    let manifest = rig.manifest(&id).await.manifest.unwrap();
+    assert_eq!(manifest.allocations["device.web"].status, "stopped");
     rig.stop().await;
 }
 
