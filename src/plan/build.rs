@@ -1,6 +1,6 @@
 //! What is to run on a device, before it takes DMS's wire form (`device::dms::ensemble` encodes it).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 /// One deployment pinned to one device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub struct EnsembleSpec {
 }
 
 /// One container.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct AllocationSpec {
     /// DNS label, unique in the ensemble.
     pub name: String,
@@ -32,6 +32,13 @@ pub struct AllocationSpec {
     pub disk_bytes: u64,
     /// Ports reachable from outside.
     pub ports: Vec<PortSpec>,
+}
+
+impl fmt::Debug for AllocationSpec {
+    /// Without the environment, which holds secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AllocationSpec({} {} {:?})", self.name, self.image, self.args)
+    }
 }
 
 /// A port of a container made public on the device.
@@ -106,5 +113,27 @@ pub fn site(spec: &SiteSpec<'_>) -> EnsembleSpec {
             ports: vec![PortSpec { public: 0, private: SITE_PORT }],
         }],
         metadata: BTreeMap::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_secret_is_printed() {
+        let (seed, grant) = ("seed of the site", "token of the site");
+        let spec = site(&SiteSpec {
+            namespace: "shop",
+            name: "web",
+            image: "own@sha256:aa",
+            operator_url: "https://sites.example.org",
+            provider: "did:key:z",
+            seed,
+            grant,
+            peer: "12D3KooW",
+        });
+        let printed = format!("{spec:?}");
+        assert!(printed.contains("shop/web") && !printed.contains(seed) && !printed.contains(grant), "{printed}");
     }
 }

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use super::backoff;
 use super::behaviour::{FrameEvent, SendFailure, SendId};
 use super::counters::{Dropped, LinkCounters};
+use super::frame::Body;
 use super::link::{InboundFrame, SendError};
 use super::swarm::{Behaviour, BehaviourEvent};
 
@@ -276,7 +277,7 @@ impl Task {
 
     fn frame_event(&mut self, event: FrameEvent) {
         match event {
-            FrameEvent::Arrived { peer, inbox, body } => {
+            FrameEvent::Arrived { peer, inbox, body: Body(body) } => {
                 self.counters.count_frame_in();
                 self.heard(peer);
                 let waiting = self.frames.max_capacity() - self.frames.capacity();

@@ -3,7 +3,7 @@
 //! This node runs one thing: one command of the project's own image, as a child process. Whatever it could not do exactly as asked, it
 //! does not do at all: no bidder answers, and the deployment fails at its deadline.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -11,8 +11,9 @@ use serde_json::Value;
 use super::{Entry, lifecycle::Site};
 use crate::device::dms::{Cpu, Size, tolerant};
 
-/// An ensemble, `dms-protocol.md` §6.1. What this node cannot do is kept as it came, to see whether it is asked for.
-#[derive(Clone, Debug, Default, Deserialize)]
+/// An ensemble, `dms-protocol.md` §6.1. What this node cannot do is kept as it came, to see whether it is asked for. It
+/// holds secrets, hence no `Debug`.
+#[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Ensemble {
     pub allocations: BTreeMap<String, Allocation>,
@@ -34,7 +35,7 @@ struct Subnet {
 }
 
 /// One allocation.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Allocation {
     executor: String,
@@ -61,7 +62,7 @@ pub(super) struct Demand {
     gpus: Value,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 struct Execution {
     #[serde(rename = "type")]
@@ -90,7 +91,7 @@ pub(super) struct Port {
 }
 
 /// An allocation that this node can run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Runnable {
     /// Manifest key, `<node>.<allocation>`.
     pub key: String,
@@ -102,6 +103,13 @@ pub(super) struct Runnable {
     pub port: Option<(u16, u16)>,
     /// Whether it is started again when it ends.
     pub restart: bool,
+}
+
+impl fmt::Debug for Runnable {
+    /// Without the environment, which holds secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Runnable({} {:?})", self.key, self.args)
+    }
 }
 
 /// Why an ensemble cannot run here.
