@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{CommandError, wallet};
 use crate::{
     capability::{Context, Did, Key},
-    device::node::{Faults, NodeConfig, Offer, RunningNode, wall_clock},
+    device::node::{Entry, Faults, NodeConfig, Offer, RunningNode, wall_clock},
     telemetry::{self, LogFormat},
 };
 
@@ -31,7 +31,7 @@ pub struct Args {
     /// Directory in which the node keeps its state. Only one node may run in it.
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
-    /// The one image that it runs, as this very program. Absent: dms-operator@sha256:<digest of this program>.
+    /// The one image that it runs, as this very program, and of it the site server only. Absent: dms-operator@sha256:<digest of this program>.
     #[arg(long, value_name = "NAME@sha256:HEX")]
     own_image: Option<String>,
     /// Host name or address under which the ports of what it runs are reached.
@@ -107,6 +107,7 @@ pub async fn run(args: Args) -> Result<ExitCode, CommandError> {
         directory: dir,
         own_image: own_image.clone(),
         program,
+        entry: Entry::SITE,
         bind: host_of(&listen),
         public_host,
         offer,

@@ -83,16 +83,7 @@ impl Credentials {
     /// # Errors
     /// [`KitError::File`].
     pub fn write(&self, path: &Path) -> Result<(), KitError> {
-        let write = || {
-            // A file left by somebody else would keep its own mode.
-            match fs::remove_file(path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;
-            file.write_all(self.kubeconfig().as_bytes())
-        };
-        write().map_err(KitError::file("written", path))
+        write_private(path, self.kubeconfig().as_bytes())
     }
 
     /// The configuration of a client.
@@ -111,4 +102,18 @@ impl Credentials {
     pub async fn client(&self) -> Result<Client, KitError> {
         Client::try_from(self.config().await?).map_err(KitError::kubernetes("make a client"))
     }
+}
+
+/// Writes a file that only its owner may read.
+pub(super) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), KitError> {
+    let write = || {
+        // A file left by somebody else would keep its own mode.
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;
+        file.write_all(bytes)
+    };
+    write().map_err(KitError::file("written", path))
 }

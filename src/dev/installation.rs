@@ -16,7 +16,9 @@ use kube::{
 use serde_json::{Value, json};
 
 use super::{
-    Credentials, KitError, Process, S3Server, free_port,
+    Credentials, KitError, Process, S3Server,
+    credentials::write_private,
+    free_port,
     wallet::{Wallet, in_future, random},
 };
 use crate::{
@@ -295,8 +297,7 @@ async fn run_device(
     folder: &Path,
     owner: &Wallet,
 ) -> Result<(Process, Did, String), KitError> {
-    let seed = folder.join("seed");
-    std::fs::write(&seed, hex::encode(random::<32>()?)).map_err(KitError::file("written", &seed))?;
+    let seed = new_seed(folder)?;
     let address = format!("/ip4/127.0.0.1/tcp/{}", free_port()?);
     let mut command = Command::new(executable);
     command
@@ -325,4 +326,28 @@ async fn run_device(
     let did = line["did"].as_str().and_then(|did| Did::parse(did).ok());
     let did = did.ok_or_else(|| KitError::Token(format!("{name} did not say its DID: {line}")))?;
     Ok((process, did, address))
+}
+
+/// A file with the seed of a new key.
+fn new_seed(folder: &Path) -> Result<PathBuf, KitError> {
+    let file = folder.join("seed");
+    write_private(&file, hex::encode(random::<32>()?).as_bytes())?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn only_its_owner_reads_a_seed() {
+        let folder = tempfile::tempdir().unwrap();
+        // As an earlier version left it.
+        std::fs::write(folder.path().join("seed"), "old").unwrap();
+        let file = new_seed(folder.path()).unwrap();
+        assert_eq!(std::fs::read_to_string(&file).unwrap().len(), 64);
+        assert_eq!(std::fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
+    }
 }

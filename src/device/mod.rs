@@ -7,7 +7,7 @@ pub mod dms;
 pub mod libp2p;
 pub mod node;
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 
@@ -25,7 +25,7 @@ pub struct DeviceTarget {
 }
 
 /// A request made ready to be sent once: its envelope is fixed, so what was recorded is what is sent.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct PreparedCall {
     /// Nonce of the envelope.
     pub nonce: u64,
@@ -35,6 +35,13 @@ pub struct PreparedCall {
     pub frame: Vec<u8>,
     /// The continuation on which its reply is awaited.
     pub continuation: String,
+}
+
+impl fmt::Debug for PreparedCall {
+    /// Without the frame, which may hold what a deployment is told in secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PreparedCall({} until {}, {} bytes)", self.nonce, self.expires, self.frame.len())
+    }
 }
 
 /// Why a call to a device brought no usable reply.
@@ -97,13 +104,14 @@ impl CallError {
 /// What the operator asks of devices.
 #[async_trait]
 pub trait DeviceClient: Send + Sync + 'static {
-    /// Asks one behaviour and returns the JSON of the reply's payload, verified to come from this device.
+    /// Asks one behaviour and returns the JSON of the reply's payload, verified to come from this device. Waits at most
+    /// `wait`; the request lives a little longer, so that a device whose clock is ahead does not take it for expired.
     async fn call(
         &self,
         target: &DeviceTarget,
         behaviour: &str,
         request: serde_json::Value,
-        expires_in: Duration,
+        wait: Duration,
     ) -> Result<serde_json::Value, CallError>;
 
     /// Makes a request ready without sending it.

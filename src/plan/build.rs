@@ -1,6 +1,6 @@
 //! What is to run on a device, before it takes DMS's wire form (`device::dms::ensemble` encodes it).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 /// One deployment pinned to one device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub struct EnsembleSpec {
 }
 
 /// One container.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct AllocationSpec {
     /// DNS label, unique in the ensemble.
     pub name: String,
@@ -34,6 +34,13 @@ pub struct AllocationSpec {
     pub ports: Vec<PortSpec>,
 }
 
+impl fmt::Debug for AllocationSpec {
+    /// Without the environment, which holds secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AllocationSpec({} {} {:?})", self.name, self.image, self.args)
+    }
+}
+
 /// A port of a container made public on the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PortSpec {
@@ -45,6 +52,10 @@ pub struct PortSpec {
 
 /// Environment of the site server that is made anew for each attempt, and so is no part of the ensemble's digest.
 pub const ATTEMPT_ENVIRONMENT: [&str; 2] = [SITE_SEED, SITE_GRANT];
+/// All that a site server is told by its environment.
+pub const SITE_ENVIRONMENT: [&str; 4] = [OPERATOR_URL, PROVIDER_DID, SITE_SEED, SITE_GRANT];
+/// The command of the operator's image that serves a site.
+pub const SITE_COMMAND: &str = "site";
 /// Seed of the site's key, 64 hex digits.
 pub const SITE_SEED: &str = "HOSTING_SITE_SEED";
 /// The `read` delegation to the site's key, a token as JSON.
@@ -89,7 +100,7 @@ pub fn site(spec: &SiteSpec<'_>) -> EnsembleSpec {
         allocations: vec![AllocationSpec {
             name: "site".to_owned(),
             image: (*image).to_owned(),
-            args: vec!["site".to_owned(), "--deployment".to_owned(), format!("{namespace}/{name}")],
+            args: vec![SITE_COMMAND.to_owned(), "--deployment".to_owned(), format!("{namespace}/{name}")],
             env: vec![
                 variable(OPERATOR_URL, operator_url),
                 variable(PROVIDER_DID, provider),
@@ -102,5 +113,27 @@ pub fn site(spec: &SiteSpec<'_>) -> EnsembleSpec {
             ports: vec![PortSpec { public: 0, private: SITE_PORT }],
         }],
         metadata: BTreeMap::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_secret_is_printed() {
+        let (seed, grant) = ("seed of the site", "token of the site");
+        let spec = site(&SiteSpec {
+            namespace: "shop",
+            name: "web",
+            image: "own@sha256:aa",
+            operator_url: "https://sites.example.org",
+            provider: "did:key:z",
+            seed,
+            grant,
+            peer: "12D3KooW",
+        });
+        let printed = format!("{spec:?}");
+        assert!(printed.contains("shop/web") && !printed.contains(seed) && !printed.contains(grant), "{printed}");
     }
 }

@@ -218,6 +218,22 @@ func TestAuthorise(t *testing.T) {
 	}
 }
 
+// Whoever reads a list takes its tokens for whole; a valid one beside it must not let an empty one through.
+func TestEmptyTokens(t *testing.T) {
+	t1, _, _, _ := tokens(t)
+	for _, empty := range []string{`{}`, `null`, `{"dms":null}`, `{"other":{}}`} {
+		valid, err := json.Marshal(t1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, list := range []string{empty, string(valid) + "," + empty, empty + "," + string(valid)} {
+			if got, err := parseTokens([]byte(`{"tok":[` + list + `]}`)); err == nil {
+				t.Errorf("%s was read as %+v", list, got)
+			}
+		}
+	}
+}
+
 func TestImplies(t *testing.T) {
 	for _, one := range []struct {
 		granted, wanted string

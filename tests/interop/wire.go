@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // What is signed is encoding/json of these structs in this order, without the signature. The order is the protocol.
@@ -141,6 +142,9 @@ func parseTokens(text []byte) ([]Token, error) {
 	var list TokenList
 	if err := json.Unmarshal(text, &list); err != nil {
 		return nil, fmt.Errorf("cap is not a token list: %w", err)
+	}
+	if slices.Contains(list.Tokens, Token{}) {
+		return nil, errors.New("cap holds an empty token")
 	}
 	return list.Tokens, nil
 }

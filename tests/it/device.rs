@@ -141,6 +141,44 @@ async fn until_none_is_left(directory: &Path) {
     .await;
 }
 
+/// What a device said about why this deployment does not run.
+async fn refusal(device: &Device, id: &str) -> String {
+    eventually("the device says why it does not run it", async || {
+        let log = device.process.log().unwrap();
+        let line = log.lines().find(|line| line.contains(id) && line.contains("has no place here"));
+        line.map(str::to_owned).ok_or(log)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn who_may_deploy_gets_a_site_and_not_the_machine() {
+    let _timed = Timed::start();
+    let caller = random_key();
+    let device = Device::start("device-commands", &caller);
+    let line = device.ready(0).await;
+    let (client, target) = (client(&caller).await, device.target(&line));
+    let site = ensemble(line["peer"].as_str().unwrap(), line["ownImage"].as_str().unwrap());
+    let stolen = device.directory.join("stolen");
+    let mut another_command = site.clone();
+    another_command.allocations[0].args = ["crd", "--out-dir", stolen.to_str().unwrap()].map(str::to_owned).to_vec();
+    let mut another_variable = site;
+    another_variable.allocations[0].env.push(("LD_PRELOAD".to_owned(), stolen.to_str().unwrap().to_owned()));
+    for (spec, why) in [(another_command, "another command"), (another_variable, "LD_PRELOAD")] {
+        let request = dms::deployment_new_request(&spec);
+        let reply = client.call(&target, path::DEPLOYMENT_NEW, request, Duration::from_mins(2)).await.unwrap();
+        let id = dms::deployment_new_reply(&target, reply).unwrap().ensemble_id;
+        let refusal = refusal(&device, &id).await;
+        assert!(refusal.contains(why), "{refusal}");
+        // Nobody bids for it; nothing was prepared for it, let alone started.
+        let status = dms::deployment_status(&client, &target, &id, true).await.unwrap();
+        assert_eq!(status.state, Some(DeploymentState::Preparing));
+        assert!(!device.directory.join("node/deployments").join(&id).exists());
+    }
+    assert!(!stolen.exists());
+    assert_eq!(processes_in(&device.directory.join("node")), Vec::<String>::new());
+}
+
 #[tokio::test]
 async fn children_go_with_their_node_and_come_back_on_the_same_port() {
     let _timed = Timed::start();

@@ -16,7 +16,7 @@ use dms_operator::{
         CallError, DeviceClient as _, DeviceTarget,
         dms::{self, PeersSelf},
         libp2p::{DmsClient, Link, LinkConfig},
-        node::{Faults, NodeConfig, Offer, RunningNode, wall_clock},
+        node::{Entry, Faults, NodeConfig, Offer, RunningNode, wall_clock},
     },
 };
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
@@ -268,6 +268,7 @@ impl OurNode {
             directory: directory.path().to_owned(),
             own_image: format!("dms-operator@sha256:{}", "ab".repeat(32)),
             program: "/bin/false".into(),
+            entry: Entry::SITE,
             bind: [127, 0, 0, 1].into(),
             public_host: "127.0.0.1".to_owned(),
             offer: Offer { cores: 1.0, memory_bytes: 1e9, disk_bytes: 1e9 },

@@ -125,15 +125,15 @@ pub async fn deployment_list(
 /// All deployments whose metadata holds `metadata` (empty: all there are), page by page. Each id comes once.
 ///
 /// # Errors
-/// [`CallError`]; [`CallError::BadReply`] also when the pages do not end within [`MAX_PAGES`], do not advance, or give
-/// fewer than the device says there are: a list known to be incomplete is never handed out as one.
+/// [`CallError`]; [`CallError::BadReply`] also when the pages do not end within [`MAX_PAGES`], do not advance, give fewer
+/// than the device says there are, or disagree about how many: a list known to be incomplete is never handed out as one.
 pub async fn deployment_list_all(
     client: &dyn DeviceClient,
     target: &DeviceTarget,
     metadata: &BTreeMap<String, String>,
 ) -> Result<Vec<ListEntry>, CallError> {
     let mut found: BTreeMap<String, ListEntry> = BTreeMap::new();
-    let mut offset = 0;
+    let (mut offset, mut first_total) = (0, None);
     for _ in 0..MAX_PAGES {
         let query = ListQuery {
             metadata: metadata.clone(),
@@ -143,8 +143,12 @@ pub async fn deployment_list_all(
         };
         let ListPage { deployments, total, has_more, next_offset } = deployment_list(client, target, &query).await?;
         found.extend(deployments.into_iter().map(|entry| (entry.id.clone(), entry)));
+        // With a filter `total` counts the hits of a page in some versions, so only the whole list can be counted.
+        if metadata.is_empty() && *first_total.get_or_insert(total) != total {
+            // What followed a deletion has moved up, and one of it may stand on no page.
+            return Err(bad(target, path::DEPLOYMENT_LIST, "it changed while its pages were read"));
+        }
         if !has_more {
-            // With a filter `total` counts the hits of a page in some versions, so only the whole list can be counted.
             let counted = u64::try_from(found.len()).unwrap_or(u64::MAX);
             if metadata.is_empty() && total.is_some_and(|total| total > counted) {
                 return Err(bad(target, path::DEPLOYMENT_LIST, "its pages hold fewer deployments than it counts"));

@@ -253,6 +253,9 @@ async fn a_list_that_is_known_to_be_incomplete_is_an_error() {
         vec![page(&["a"], 2, Some(0))],
         vec![json!({"deployments": [], "total": 5, "has_more": true})],
         vec![page(&["a"], 2, Some(1))],
+        // "a" is deleted between the pages, and so "c" moves from the second to the first.
+        vec![page(&["a", "b"], 4, Some(2)), page(&["d"], 3, None)],
+        vec![page(&["a", "b"], 3, Some(2)), page(&["c", "d"], 4, None)],
         (1..=u64::try_from(MAX_PAGES).unwrap()).map(|next| page(&["a"], 1, Some(next))).collect(),
     ] {
         let client = Scripted::with(pages.clone());

@@ -15,7 +15,7 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, PeerId};
 
-use super::frame::{FrameError, FrameIn, FrameOut, Name, Progress, READ_WITHIN, frame};
+use super::frame::{Body, FrameError, FrameIn, FrameOut, Name, Progress, READ_WITHIN, frame};
 use super::names;
 
 /// Tells the messages of one swarm apart.
@@ -25,7 +25,7 @@ pub(super) type SendId = u64;
 #[derive(Debug)]
 pub(super) enum FrameEvent {
     /// One arrived.
-    Arrived { peer: PeerId, inbox: String, body: Vec<u8> },
+    Arrived { peer: PeerId, inbox: String, body: Body },
     /// A stream brought none.
     Broken { peer: PeerId, error: FrameError },
     /// One was written whole; no more is known.
@@ -90,7 +90,7 @@ impl FrameBehaviour {
             Some(connection) => {
                 let progress = Progress::default();
                 self.under_way.insert(id, UnderWay { peer, connection, progress: progress.clone() });
-                let out = FrameOut { name: names::of_inbox(inbox).into(), frame: frame(body), progress };
+                let out = FrameOut { name: names::of_inbox(inbox).into(), frame: Body(frame(body)), progress };
                 self.out.push_back(ToSwarm::NotifyHandler {
                     peer_id: peer,
                     handler: NotifyHandler::One(connection),
@@ -200,7 +200,7 @@ pub(super) struct Outgoing {
 /// What one connection reports.
 #[derive(Debug)]
 pub(super) enum FromConnection {
-    Arrived { name: Name, body: Vec<u8> },
+    Arrived { name: Name, body: Body },
     Broken(FrameError),
     Ended(SendId, Option<SendFailure>),
 }

@@ -20,6 +20,9 @@ use crate::device::{CallError, DeviceClient, DeviceTarget, PreparedCall};
 /// three seconds.
 const AFTER_LOSS: Duration = Duration::from_secs(5);
 
+/// How far the clock of a device may be ahead of ours: it drops what has expired, by its own clock, without a word.
+pub(super) const AHEAD: Duration = Duration::from_secs(30);
+
 /// A client of DMS nodes.
 ///
 /// One inbox serves all calls; what tells replies apart is the continuation, which has 128 random bits. A reply is accepted
@@ -163,10 +166,10 @@ impl DeviceClient for DmsClient {
         target: &DeviceTarget,
         behaviour: &str,
         request: Value,
-        expires_in: Duration,
+        wait: Duration,
     ) -> Result<Value, CallError> {
-        let call = self.prepare(target, behaviour, request, expires_in)?;
-        self.send(target, behaviour, call, expires_in).await
+        let call = self.prepare(target, behaviour, request, wait + AHEAD)?;
+        self.send(target, behaviour, call, wait).await
     }
 
     fn prepare(

@@ -6,12 +6,14 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::timeout;
 
-use super::client::DmsClient;
+use super::client::{AHEAD, DmsClient};
 use super::counters::Dropped;
+use super::frame::Body;
 use super::link::{InboundFrame, Link, LinkConfig};
 use super::rig::{random_bytes, random_key, until};
 use crate::capability::{Action, Capability, Did, Envelope, Handle, Key, Minting, Nanos, Token, parse_token_list};
-use crate::device::{CallError, DeviceClient, DeviceTarget};
+use crate::device::node::OutboundFrame;
+use crate::device::{CallError, DeviceClient, DeviceTarget, PreparedCall};
 
 const SOON: Duration = Duration::from_secs(20);
 const SELF: &str = "/dms/node/peers/self";
@@ -96,7 +98,8 @@ async fn a_request_is_what_a_node_accepts() {
         let inbox = client.link().inboxes()[0].clone();
         assert_eq!(request.from, Handle::of(&signer, Some(own.clone()), Some(inbox)));
         assert_eq!(request.behaviour, SELF);
-        assert!(request.expires >= before.plus(SOON) && request.expires <= now().plus(SOON));
+        let lives = SOON + AHEAD;
+        assert!(request.expires >= before.plus(lives) && request.expires <= now().plus(lives));
         assert_eq!(serde_json::from_slice::<Value>(&request.message).unwrap(), asked);
         let tokens = parse_token_list(&request.capabilities).unwrap();
         let continuation = request.continuation.clone().unwrap();
@@ -128,6 +131,20 @@ fn check_own_tokens(tokens: &[Token], own: &Did, device: &Did, continuation: &st
     ];
     assert_eq!(said.collect::<Vec<_>>(), wanted);
     assert!(tokens.iter().all(|token| token.expires() == expires));
+}
+
+#[tokio::test]
+async fn what_a_request_says_is_not_printed() {
+    let device = Device::start().await;
+    let client = client().await;
+    let call = client.prepare(&device.target, SELF, json!({"seed": "of a site"}), SOON).unwrap();
+    let PreparedCall { nonce, expires, frame, .. } = call.clone();
+    assert_eq!(format!("{call:?}"), format!("PreparedCall({nonce} until {expires}, {} bytes)", frame.len()));
+    let arrived = InboundFrame { peer: "12D3KooW".to_owned(), inbox: "root".to_owned(), body: frame.clone() };
+    assert_eq!(format!("{arrived:?}"), format!("InboundFrame(root from 12D3KooW, {} bytes)", frame.len()));
+    assert_eq!(format!("{:?}", Body(frame.clone())), format!("{} bytes", frame.len()));
+    let reply = OutboundFrame { peer: "12D3KooW".to_owned(), inbox: "user-1".to_owned(), body: frame.clone() };
+    assert_eq!(format!("{reply:?}"), format!("OutboundFrame(user-1 of 12D3KooW, {} bytes)", frame.len()));
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! One message is one substream: eight bytes of length, little endian, and the envelope. Nothing comes back on it.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -28,6 +29,16 @@ const TAKEN_WITHIN: Duration = Duration::from_secs(1);
 
 /// A protocol name inside this process.
 pub(super) type Name = Arc<str>;
+
+/// The bytes of a message. They may hold what a deployment is told in secret, and are not printed.
+#[derive(Clone)]
+pub(super) struct Body(pub(super) Vec<u8>);
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
 
 /// Why a stream brought no message.
 #[derive(Debug, thiserror::Error)]
@@ -75,12 +86,12 @@ impl UpgradeInfo for FrameIn {
 }
 
 impl InboundUpgrade<Stream> for FrameIn {
-    type Output = (Name, Vec<u8>);
+    type Output = (Name, Body);
     type Error = FrameError;
     type Future = BoxFuture<'static, Result<Self::Output, Self::Error>>;
 
     fn upgrade_inbound(self, stream: Stream, name: Self::Info) -> Self::Future {
-        Box::pin(async move { Ok((name, read(stream).await?)) })
+        Box::pin(async move { Ok((name, Body(read(stream).await?))) })
     }
 }
 
@@ -137,7 +148,7 @@ impl Progress {
 #[derive(Clone, Debug)]
 pub(super) struct FrameOut {
     pub(super) name: Name,
-    pub(super) frame: Vec<u8>,
+    pub(super) frame: Body,
     pub(super) progress: Progress,
 }
 
@@ -156,7 +167,7 @@ impl OutboundUpgrade<Stream> for FrameOut {
     type Future = BoxFuture<'static, io::Result<()>>;
 
     fn upgrade_outbound(self, stream: Stream, _: Self::Info) -> Self::Future {
-        Box::pin(write(stream, self.frame, self.progress))
+        Box::pin(write(stream, self.frame.0, self.progress))
     }
 }
 

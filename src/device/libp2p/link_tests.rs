@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use super::counters::Dropped;
 use super::link::{InboundFrame, Link, LinkConfig, LinkError, MAX_BODY_SENT, SendError};
 use super::rig::{random_key, until};
+use super::task::{FEW, LONG};
 use crate::capability::Key;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -185,6 +186,53 @@ async fn messages_that_nobody_takes_are_counted() {
     let link = dialing().await;
     link.send(device.peer_id(), &addresses, "root", b"x".to_vec(), SOON).await.unwrap();
     until("it is counted", async || device.counters().dropped(Dropped::QueueFull) == 1).await;
+}
+
+#[tokio::test]
+async fn long_messages_are_not_queued_behind_many() {
+    let (device, mut arrived) = listening(random_key(), LOOPBACK, &["root"]).await;
+    let addresses = device.listen_addresses().await;
+    let link = dialing().await;
+    let send = async |length: usize| {
+        link.send(device.peer_id(), &addresses, "root", vec![0; length], SOON).await.unwrap();
+    };
+    for _ in 0..FEW {
+        send(1).await;
+    }
+    until("all wait", async || device.counters().frames_in() == FEW as u64).await;
+    send(LONG + 1).await;
+    until("the long one is dropped", async || device.counters().dropped(Dropped::QueueFull) == 1).await;
+    send(LONG).await;
+    for want in std::iter::repeat_n(1, FEW).chain([LONG]) {
+        assert_eq!(next(&mut arrived).await.body.len(), want);
+    }
+    // When few wait it is taken.
+    send(LONG + 1).await;
+    assert_eq!(next(&mut arrived).await.body.len(), LONG + 1);
+    assert_eq!(device.counters().dropped(Dropped::QueueFull), 1);
+}
+
+#[tokio::test]
+async fn one_peer_has_few_connections() {
+    let (device, mut arrived) = listening(random_key(), LOOPBACK, &["root"]).await;
+    let addresses = device.listen_addresses().await;
+    let key = random_key();
+    let mut links = Vec::new();
+    for _ in 0..3 {
+        let config = LinkConfig { key: key.clone(), listen: Vec::new(), inboxes: vec!["user-1".to_owned()] };
+        links.push(Link::start(config).await.unwrap().0);
+    }
+    for link in &links[..2] {
+        link.send(device.peer_id(), &addresses, "root", b"in".to_vec(), SOON).await.unwrap();
+        assert_eq!(next(&mut arrived).await.body, b"in");
+    }
+    let third = links[2].send(device.peer_id(), &addresses, "root", b"out".to_vec(), SOON).await;
+    assert!(third.is_err(), "{third:?}");
+    // Somebody else is let in all the same.
+    let other = dialing().await;
+    other.send(device.peer_id(), &addresses, "root", b"other".to_vec(), SOON).await.unwrap();
+    assert_eq!(next(&mut arrived).await.body, b"other");
+    assert_eq!(device.counters().frames_in(), 3);
 }
 
 #[tokio::test]

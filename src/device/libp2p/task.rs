@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use super::backoff;
 use super::behaviour::{FrameEvent, SendFailure, SendId};
 use super::counters::{Dropped, LinkCounters};
+use super::frame::Body;
 use super::link::{InboundFrame, SendError};
 use super::swarm::{Behaviour, BehaviourEvent};
 
@@ -25,6 +26,13 @@ const STABLE_AFTER: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// A peer of which nothing was heard for this long, not even an answer to a ping, is cut off when it owes a reply.
 const QUIET: Duration = Duration::from_secs(16);
+
+/// Messages longer than this are taken only while few wait: the queue is bounded by number, and this bounds its bytes.
+pub(super) const LONG: usize = 64 << 10;
+/// So many may wait when a long one is taken.
+pub(super) const FEW: usize = 64;
+/// Between two warnings that messages are dropped.
+const QUIET_AFTER_WARNING: Duration = Duration::from_secs(10);
 
 /// What the handles of a link ask of the task.
 pub(super) enum Command {
@@ -60,6 +68,7 @@ pub(super) struct Task {
     counters: Arc<LinkCounters>,
     wanted: HashMap<PeerId, Wanted>,
     sending: HashMap<SendId, oneshot::Sender<Result<(), SendError>>>,
+    warned: Option<Instant>,
 }
 
 impl Task {
@@ -69,7 +78,7 @@ impl Task {
         frames: mpsc::Sender<InboundFrame>,
         counters: Arc<LinkCounters>,
     ) -> Self {
-        Self { swarm, commands, frames, counters, wanted: HashMap::new(), sending: HashMap::new() }
+        Self { swarm, commands, frames, counters, wanted: HashMap::new(), sending: HashMap::new(), warned: None }
     }
 
     /// Runs until the last handle is gone or one of them says stop.
@@ -268,13 +277,17 @@ impl Task {
 
     fn frame_event(&mut self, event: FrameEvent) {
         match event {
-            FrameEvent::Arrived { peer, inbox, body } => {
+            FrameEvent::Arrived { peer, inbox, body: Body(body) } => {
                 self.counters.count_frame_in();
                 self.heard(peer);
+                let waiting = self.frames.max_capacity() - self.frames.capacity();
+                let crowded = body.len() > LONG && waiting >= FEW;
                 // Never wait here: who takes these may be waiting for this task itself.
-                if self.frames.try_send(InboundFrame { peer: peer.to_string(), inbox, body }).is_err() {
-                    tracing::warn!(%peer, "message dropped: more arrive than are taken");
+                if crowded || self.frames.try_send(InboundFrame { peer: peer.to_string(), inbox, body }).is_err() {
                     self.counters.count_dropped(Dropped::QueueFull);
+                    if may_warn(&mut self.warned, Instant::now()) {
+                        tracing::warn!(%peer, "messages are dropped: more arrive than are taken");
+                    }
                 }
             }
             FrameEvent::Broken { peer, error } => {
@@ -302,6 +315,15 @@ impl Task {
     }
 }
 
+/// Whoever sends more than is taken must not fill the log, too.
+fn may_warn(warned: &mut Option<Instant>, now: Instant) -> bool {
+    let due = warned.is_none_or(|last| now.duration_since(last) >= QUIET_AFTER_WARNING);
+    if due {
+        *warned = Some(now);
+    }
+    due
+}
+
 async fn at(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time).await,
@@ -327,4 +349,16 @@ fn explain(peer: &PeerId, error: &DialError) -> String {
 /// What lies at the bottom of an error: transports wrap it several times and print only the wrapping.
 fn root_cause(error: &dyn std::error::Error) -> String {
     std::iter::successors(Some(error), |error| error.source()).last().map(ToString::to_string).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_come_seldom() {
+        let (mut warned, begun) = (None, Instant::now());
+        let said = (0..25_u64).filter(|second| may_warn(&mut warned, begun + Duration::from_secs(*second)));
+        assert_eq!(said.collect::<Vec<_>>(), [0, 10, 20]);
+    }
 }

@@ -1,17 +1,19 @@
 //! An ensemble as it came, and whether this node can run it.
 //!
-//! This node runs one thing: the project's own image, as a child process. Whatever it could not do exactly as asked, it
+//! This node runs one thing: one command of the project's own image, as a child process. Whatever it could not do exactly as asked, it
 //! does not do at all: no bidder answers, and the deployment fails at its deadline.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::{Entry, lifecycle::Site};
 use crate::device::dms::{Cpu, Size, tolerant};
 
-/// An ensemble, `dms-protocol.md` §6.1. What this node cannot do is kept as it came, to see whether it is asked for.
-#[derive(Clone, Debug, Default, Deserialize)]
+/// An ensemble, `dms-protocol.md` §6.1. What this node cannot do is kept as it came, to see whether it is asked for. It
+/// holds secrets, hence no `Debug`.
+#[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Ensemble {
     pub allocations: BTreeMap<String, Allocation>,
@@ -33,7 +35,7 @@ struct Subnet {
 }
 
 /// One allocation.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Allocation {
     executor: String,
@@ -60,7 +62,7 @@ pub(super) struct Demand {
     gpus: Value,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 struct Execution {
     #[serde(rename = "type")]
@@ -89,7 +91,7 @@ pub(super) struct Port {
 }
 
 /// An allocation that this node can run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Runnable {
     /// Manifest key, `<node>.<allocation>`.
     pub key: String,
@@ -101,6 +103,13 @@ pub(super) struct Runnable {
     pub port: Option<(u16, u16)>,
     /// Whether it is started again when it ends.
     pub restart: bool,
+}
+
+impl fmt::Debug for Runnable {
+    /// Without the environment, which holds secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Runnable({} {:?})", self.key, self.args)
+    }
 }
 
 /// Why an ensemble cannot run here.
@@ -135,8 +144,8 @@ pub(super) fn read(raw: &Value) -> Result<Ensemble, String> {
     tolerant::decode(raw.clone()).map_err(|error| format!("the ensemble cannot be read: {error}"))
 }
 
-/// What is to be run of an ensemble by the node with this peer ID, which runs only images with this digest.
-pub(super) fn runnable(ensemble: &Ensemble, peer: &str, image_digest: &str) -> Result<Vec<Runnable>, Unrunnable> {
+/// What is to be run of an ensemble by this node.
+pub(super) fn runnable(ensemble: &Ensemble, site: &Site) -> Result<Vec<Runnable>, Unrunnable> {
     let Ensemble {
         allocations,
         nodes,
@@ -160,27 +169,26 @@ pub(super) fn runnable(ensemble: &Ensemble, peer: &str, image_digest: &str) -> R
     if subnet.join {
         return Err(Unrunnable("this node joins no subnet".into()));
     }
-    if exclude_peers.iter().any(|excluded| excluded == peer) {
+    if exclude_peers.contains(&site.peer) {
         return Err(Unrunnable("the ensemble excludes this node".into()));
     }
     if allocations.is_empty() {
         return Err(Unrunnable("the ensemble has no allocation".into()));
     }
-    allocations.iter().map(|(name, allocation)| place(name, allocation, nodes, peer, image_digest)).collect()
+    allocations.iter().map(|(name, allocation)| place(name, allocation, nodes, site)).collect()
 }
 
 fn place(
     name: &str,
     allocation: &Allocation,
     nodes: &BTreeMap<String, Node>,
-    peer: &str,
-    image_digest: &str,
+    site: &Site,
 ) -> Result<Runnable, Unrunnable> {
     let mut homes = nodes.iter().filter(|(_, node)| node.allocations.iter().any(|listed| listed == name));
     let (Some((node_name, node)), None) = (homes.next(), homes.next()) else {
         return Err(Unrunnable(format!("allocation {name} does not stand on exactly one node")));
     };
-    if !node.peer.is_empty() && node.peer != peer {
+    if !node.peer.is_empty() && node.peer != site.peer {
         return Err(Unrunnable(format!("node {node_name} is pinned to the peer {}", node.peer)));
     }
     // Manifest keys are split at the dot.
@@ -193,14 +201,14 @@ fn place(
     if ports.next().is_some() {
         return Err(Unrunnable(format!("allocation {name} has several ports, and a child process listens on one")));
     }
-    let (args, env) = command(name, allocation, image_digest)?;
+    let (args, env) = command(name, allocation, site)?;
     let restart = allocation.failure_recovery != "stay_down";
     Ok(Runnable { key: format!("{node_name}.{name}"), args, env, port, restart })
 }
 
 type Command = (Vec<String>, Vec<(String, String)>);
 
-fn command(name: &str, allocation: &Allocation, image_digest: &str) -> Result<Command, Unrunnable> {
+fn command(name: &str, allocation: &Allocation, site: &Site) -> Result<Command, Unrunnable> {
     let Allocation {
         executor,
         kind,
@@ -242,17 +250,26 @@ fn command(name: &str, allocation: &Allocation, image_digest: &str) -> Result<Co
             _ => refuse_any(&[(value, param)])?,
         }
     }
+    let Site { image_digest, entry: Entry { command, environment }, .. } = site;
     if image.rsplit_once('@').is_none_or(|(_, digest)| digest != image_digest) {
         return Err(Unrunnable(format!(
             "allocation {name} asks for the image {image:?}; only {image_digest} runs here"
         )));
     }
-    let env = env
+    if args.first().is_none_or(|first| first != command) {
+        return Err(Unrunnable(format!("allocation {name} asks for another command of the image than {command:?}")));
+    }
+    let env: Vec<(String, String)> = env
         .iter()
         .map(|entry| {
             entry.split_once('=').map_or((entry.clone(), String::new()), |(k, v)| (k.to_owned(), v.to_owned()))
         })
         .collect();
+    if let Some((variable, _)) = env.iter().find(|(variable, _)| !environment.contains(&variable.as_str())) {
+        return Err(Unrunnable(format!(
+            "allocation {name} sets the variable {variable:?}, which {command:?} is not given here"
+        )));
+    }
     Ok((args, env))
 }
 
@@ -280,6 +297,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::{
+        device::dms::ensemble::encode,
+        plan::build::{self, SiteSpec},
+    };
 
     const DIGEST: &str = "sha256:aa";
 
@@ -288,23 +309,48 @@ mod tests {
             "allocations": {"web": {"executor": "docker", "type": "service", "dns_name": "web",
                 "resources": {"cpu": {"cores": 1, "clock_speed": 1e9}, "ram": {"size": 1}, "disk": {"size": 1}},
                 "execution": {"type": "docker", "params": {"image": "own@sha256:aa", "cmd": ["site"],
-                    "environment": ["A=1=2", "B"], "privileged": false, "entrypoint": null}},
+                    "environment": ["HOSTING_OPERATOR_URL=1=2", "HOSTING_SITE_SEED"], "privileged": false, "entrypoint": null}},
                 "failure_recovery": "one_for_one", "healthcheck": {"type": "", "interval": 0}, "volume": []}},
             "nodes": {"device": {"allocations": ["web"], "peer": "me",
                 "ports": [{"public": 0, "private": 80, "allocation": "web"}], "location": {"accept": null}}},
             "subnet": {"join": false}})
     }
 
+    /// On a node that runs what the product's does.
     fn judged(raw: &Value) -> Result<Vec<Runnable>, Unrunnable> {
-        runnable(&read(raw).map_err(Unrunnable)?, "me", DIGEST)
+        let site = Site {
+            peer: "me".into(),
+            image_digest: DIGEST.into(),
+            program: "/bin/false".into(),
+            entry: Entry::SITE,
+            bind: [127, 0, 0, 1].into(),
+            directory: "/".into(),
+        };
+        runnable(&read(raw).map_err(Unrunnable)?, &site)
     }
 
     #[test]
     fn what_the_operator_asks_for_runs() {
+        let spec = build::site(&SiteSpec {
+            namespace: "shop",
+            name: "web",
+            image: "own@sha256:aa",
+            operator_url: "https://sites.example.org",
+            provider: "did:key:z",
+            seed: "00",
+            grant: "{}",
+            peer: "me",
+        });
+        let runnables = judged(&encode(&spec)["v1"]).unwrap();
+        assert_eq!((&runnables[0].args, &runnables[0].env), (&spec.allocations[0].args, &spec.allocations[0].env));
+    }
+
+    #[test]
+    fn an_ensemble_is_read_as_it_came() {
         let expected = Runnable {
             key: "device.web".into(),
             args: vec!["site".into()],
-            env: vec![("A".into(), "1=2".into()), ("B".into(), String::new())],
+            env: vec![("HOSTING_OPERATOR_URL".into(), "1=2".into()), ("HOSTING_SITE_SEED".into(), String::new())],
             port: Some((0, 80)),
             restart: true,
         };
@@ -313,7 +359,7 @@ mod tests {
 
     #[test]
     fn whatever_it_could_not_do_exactly_it_does_not_do() {
-        let changes: [(&str, Value); 24] = [
+        let changes: [(&str, Value); 31] = [
             ("/allocations/web/executor", json!("null")),
             ("/allocations/web/executor", json!("firecracker")),
             ("/allocations/web/execution/type", json!("containerd")),
@@ -326,6 +372,13 @@ mod tests {
             ("/allocations/web/execution/params/user", json!("0")),
             ("/allocations/web/execution/params/cap_add", json!(["SYS_ADMIN"])),
             ("/allocations/web/execution/params/cmd", json!("site")),
+            ("/allocations/web/execution/params/cmd", json!(null)),
+            ("/allocations/web/execution/params/cmd", json!(["device", "site"])),
+            ("/allocations/web/execution/params/cmd", json!(["site ", "site"])),
+            ("/allocations/web/execution/params/environment", json!(["LD_PRELOAD=/tmp/x.so"])),
+            ("/allocations/web/execution/params/environment", json!(["HOSTING_OPERATOR_URL=x", "KUBECONFIG"])),
+            ("/allocations/web/execution/params/environment", json!(["hosting_operator_url=x"])),
+            ("/allocations/web/execution/params/environment", json!(["HOSTING_LISTEN=0.0.0.0:80"])),
             ("/allocations/web/volume", json!([{"type": "local", "src": "/etc"}])),
             ("/allocations/web/resources/gpus", json!([{"index": 0}])),
             ("/allocations/web/healthcheck", json!({"type": "http", "endpoint": "/"})),

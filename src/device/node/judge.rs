@@ -8,7 +8,6 @@ use crate::{
 };
 
 /// A message that may be acted on.
-#[derive(Debug)]
 pub(super) struct Judged {
     /// The message.
     pub envelope: Envelope,

@@ -19,7 +19,7 @@ use tokio::{task::JoinHandle, time};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Clock,
+    Clock, Entry,
     child::{self, Journal, Program},
     ensemble::{self, Runnable},
     figures::{Figures, Phase},
@@ -46,6 +46,8 @@ pub(super) struct Site {
     pub image_digest: String,
     /// The executable that stands for this image.
     pub program: PathBuf,
+    /// What runs of it.
+    pub entry: Entry,
     /// Where children listen.
     pub bind: IpAddr,
     /// The node's directory.
@@ -101,21 +103,12 @@ impl Lifecycle {
     }
 
     /// Takes up all that was going on when the node was stopped.
-    pub(super) async fn resume(self: &Arc<Self>) -> Result<(), StateError> {
+    pub(super) async fn resume(self: &Arc<Self>) {
         for record in self.store.all().await {
-            match record.state {
-                DeploymentState::ShuttingDown => {
-                    self.set_state(&record.id, DeploymentState::Completed).await?;
-                }
-                DeploymentState::Failed | DeploymentState::Completed => {}
-                DeploymentState::Preparing
-                | DeploymentState::Generating
-                | DeploymentState::Committing
-                | DeploymentState::Provisioning
-                | DeploymentState::Running => self.begin(&record.id),
+            if !record.state.is_over() {
+                self.begin(&record.id);
             }
         }
-        Ok(())
     }
 
     /// Begins to work on a deployment that stands in the store.
@@ -125,12 +118,18 @@ impl Lifecycle {
             return;
         }
         let (stop, figures) = (CancellationToken::new(), FiguresByKey::default());
-        let task = tokio::spawn(Arc::clone(self).deploy(id.to_owned(), stop.clone(), Arc::clone(&figures)));
+        let (this, of) = (Arc::clone(self), id.to_owned());
+        let deployed = Arc::clone(self).deploy(of.clone(), stop.clone(), Arc::clone(&figures));
+        let task = tokio::spawn(async move {
+            deployed.await;
+            // Who stops it has taken it out already; it may have ended by itself.
+            this.works().by_id.remove(&of);
+        });
         works.by_id.insert(id.to_owned(), Work { stop, task, figures });
     }
 
     /// Stops a running deployment.
-    pub(super) async fn shutdown(&self, id: &str) -> Result<(), NotStopped> {
+    pub(super) async fn shutdown(self: &Arc<Self>, id: &str) -> Result<(), NotStopped> {
         let stopping = self
             .store
             .change(id, self.now(), |record| {
@@ -149,7 +148,11 @@ impl Lifecycle {
         if let Some(work) = work {
             work.end().await;
         }
-        self.set_state(id, DeploymentState::Completed).await?;
+        if let Err(error) = self.set_state(id, DeploymentState::Completed).await {
+            // It does not run any more, so nobody can ask again.
+            self.begin(id);
+            return Err(error.into());
+        }
         Ok(())
     }
 
@@ -180,7 +183,8 @@ impl Lifecycle {
                 (true, Some(figures)) => figures.usage(),
                 (true, None) => kept,
             };
-            let status = figures.map_or(Phase::Pending, |figures| figures.phase()).name().to_owned();
+            let idle = if record.state.is_over() { Phase::Stopped } else { Phase::Pending };
+            let status = figures.map_or(idle, |figures| figures.phase()).name().to_owned();
             let dns_name = key.split_once('.').map_or(key.as_str(), |(_, name)| name).to_owned();
             (id.clone(), AllocationInfo { allocation_id: id, status, resource_usage, dns_name })
         };
@@ -190,6 +194,7 @@ impl Lifecycle {
     async fn deploy(self: Arc<Self>, id: String, stop: CancellationToken, figures: FiguresByKey) {
         let Some((record, runnables)) = self.find_place(&id, &stop).await else { return };
         let log = Arc::new(Log::new(self.directory_of(&id)));
+        let children = stop.child_token();
         let mut tasks = Vec::new();
         let mut by_key = BTreeMap::new();
         for runnable in runnables {
@@ -198,35 +203,36 @@ impl Lifecycle {
             by_key.insert(runnable.key.clone(), Arc::clone(&own));
             let journal = Kept { lifecycle: Arc::clone(&self), id: id.clone(), key: runnable.key.clone() };
             let program = self.program(&id, runnable, &given);
-            let supervised = child::supervise(program, own, Arc::clone(&log), Arc::new(journal), stop.child_token());
+            let supervised = child::supervise(program, own, Arc::clone(&log), Arc::new(journal), children.clone());
             tasks.push(tokio::spawn(supervised));
         }
         let by_key = figures.get_or_init(|| by_key);
         if record.state != DeploymentState::Running {
             let all_run = futures::future::join_all(by_key.values().map(|figures| figures.running()));
             tokio::select! {
-                _ = all_run => {
-                    if !self.tried_state(&id, DeploymentState::Running).await {
-                        stop.cancel();
-                    }
-                }
+                _ = all_run => self.settle(&id, DeploymentState::Running, &stop).await,
                 () = self.sleep_until(record.deadline) => {
                     tracing::warn!(deployment = id, "its allocations did not start before the deadline");
-                    stop.cancel();
-                    self.tried_state(&id, DeploymentState::Failed).await;
+                    children.cancel();
+                    self.settle(&id, DeploymentState::Failed, &stop).await;
                 }
                 () = stop.cancelled() => {}
             }
         }
-        stop.cancelled().await;
+        children.cancelled().await;
         futures::future::join_all(tasks).await;
     }
 
-    /// Tries until the deployment has a place, or its deadline passes: `None` then, and when the node is stopped.
+    /// Tries until the deployment has a place, or its deadline passes: `None` then, and when it or the node is stopped.
     async fn find_place(&self, id: &str, stop: &CancellationToken) -> Option<(Record, Vec<Runnable>)> {
         let mut told = false;
         loop {
             let record = self.store.get(id).await?;
+            // What ran has ended; only to keep that is left.
+            if record.state == DeploymentState::ShuttingDown {
+                self.settle(id, DeploymentState::Completed, stop).await;
+                return None;
+            }
             let late = record.state != DeploymentState::Running && self.now() >= record.deadline;
             let placed = if late { Err("its deadline has passed".to_owned()) } else { self.place(&record).await };
             let cause = match placed {
@@ -236,7 +242,7 @@ impl Lifecycle {
             // What ran before and cannot run any more, after a change of the image say, has nothing to wait for.
             if late || record.state == DeploymentState::Running {
                 tracing::warn!(deployment = id, cause, "a deployment failed");
-                self.tried_state(id, DeploymentState::Failed).await;
+                self.settle(id, DeploymentState::Failed, stop).await;
                 return None;
             }
             if !std::mem::replace(&mut told, true) {
@@ -255,8 +261,7 @@ impl Lifecycle {
 
     async fn place(&self, record: &Record) -> Result<(Record, Vec<Runnable>), String> {
         let ensemble = ensemble::read(&record.ensemble)?;
-        let runnables = ensemble::runnable(&ensemble, &self.site.peer, &self.site.image_digest)
-            .map_err(|unrunnable| unrunnable.to_string())?;
+        let runnables = ensemble::runnable(&ensemble, &self.site).map_err(|unrunnable| unrunnable.to_string())?;
         if record.state == DeploymentState::Running {
             return Ok((record.clone(), runnables));
         }
@@ -341,13 +346,25 @@ impl Lifecycle {
         Ok(changed.is_some())
     }
 
-    /// Sets the state and says whether it stands on disk now.
-    async fn tried_state(&self, id: &str, state: DeploymentState) -> bool {
-        let result = self.set_state(id, state).await;
-        if let Err(error) = &result {
-            tracing::error!(deployment = id, %state, %error, "a state could not be kept");
+    /// Sets the state, and tries until it stands on disk: a deployment must not hang in between for a disk that was full
+    /// for a moment.
+    async fn settle(&self, id: &str, state: DeploymentState, stop: &CancellationToken) {
+        let mut told = false;
+        while let Err(error) = self.set_state(id, state).await {
+            if !std::mem::replace(&mut told, true) {
+                tracing::error!(deployment = id, %state, %error, "a state could not be kept; it is tried until it is");
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = time::sleep(TICK) => {}
+            }
         }
-        result.is_ok()
+    }
+
+    /// The deployments that are worked on.
+    #[cfg(test)]
+    pub(super) fn at_work(&self) -> Vec<String> {
+        self.works().by_id.keys().cloned().collect()
     }
 
     fn works(&self) -> MutexGuard<'_, Works> {

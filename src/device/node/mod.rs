@@ -2,8 +2,10 @@
 //!
 //! It answers the behaviours of a DMS node's root actor, judges tokens as DMS does (silence included), keeps its state on
 //! disk and takes its deployments up again after a restart. It has no container engine: it runs exactly the project's own
-//! image, as a child process, and nothing else. What it takes and cannot run fails at its deadline, as a deployment does
-//! for which nobody bids.
+//! image, as a child process, and nothing else. A child process has no walls around it, and the image holds every command
+//! of the program; so of the image it runs one command, the site server, told nothing but what a site server is told
+//! ([`Entry`]): whoever may deploy here gets a site, and not the machine. What it takes and cannot run fails at its
+//! deadline, as a deployment does for which nobody bids.
 //!
 //! Where it differs from DMS, it is stricter: a `deployment/new` whose (sender, nonce) was taken before is dropped until
 //! the message has expired, since DMS itself has no replay protection; and a deployment that is not over cannot be deleted.
@@ -60,6 +62,7 @@ pub use self::{
 use crate::{
     capability::{Context, Did, Key, Nanos},
     device::libp2p::{InboundFrame, LinkError},
+    plan::build::{SITE_COMMAND, SITE_ENVIRONMENT},
 };
 
 /// Name of the file in the node's directory that, while it is there, says which faults hold.
@@ -90,6 +93,8 @@ pub struct NodeConfig {
     pub own_image: String,
     /// The executable that stands for this image.
     pub program: PathBuf,
+    /// What it runs of it.
+    pub entry: Entry,
     /// Where children listen.
     pub bind: IpAddr,
     /// Under which name or address public ports are reached.
@@ -102,6 +107,20 @@ pub struct NodeConfig {
     pub wire_log: bool,
     /// Tells the time.
     pub clock: Clock,
+}
+
+/// What a node runs of its image. Its children are processes of its own user, so anything else would hand out the machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// The first argument.
+    pub command: &'static str,
+    /// The variables that it may be given.
+    pub environment: &'static [&'static str],
+}
+
+impl Entry {
+    /// The site server.
+    pub const SITE: Self = Self { command: SITE_COMMAND, environment: &SITE_ENVIRONMENT };
 }
 
 impl fmt::Debug for NodeConfig {
@@ -175,6 +194,7 @@ impl Node {
             directory,
             own_image,
             program,
+            entry,
             bind,
             public_host,
             offer,
@@ -191,12 +211,9 @@ impl Node {
         // The counter begins with the time, as in DMS, so that it does not fall over restarts.
         let nonce = AtomicU64::new(clock().0);
         let faults_file = directory.join(FAULTS_FILE);
-        let site = Site { peer: key.did().peer_id(), image_digest, program, bind, directory };
+        let site = Site { peer: key.did().peer_id(), image_digest, program, entry, bind, directory };
         let lifecycle = Arc::new(Lifecycle::new(site, store, clock));
-        if let Err(error) = lifecycle.resume().await {
-            lifecycle.close().await;
-            return Err(error.into());
-        }
+        lifecycle.resume().await;
         let served =
             Served { key, context, addresses, public_host, offer, faults, faults_file, wire, nonce, lifecycle };
         Ok(Self(Arc::new(served)))

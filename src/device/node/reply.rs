@@ -1,11 +1,13 @@
 //! Replies: made as DMS makes them (`dms-protocol.md` §2.3, §2.4).
 
+use std::fmt;
+
 use serde_json::Value;
 
 use crate::capability::{Action, Capability, Did, Envelope, Handle, Key, Minting, Token, token_list};
 
 /// A frame on its way out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct OutboundFrame {
     /// Peer ID of the receiver.
     pub peer: String,
@@ -13,6 +15,13 @@ pub struct OutboundFrame {
     pub inbox: String,
     /// The envelope.
     pub body: Vec<u8>,
+}
+
+impl fmt::Debug for OutboundFrame {
+    /// Without the envelope: a frame is not for logs in either direction.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OutboundFrame({} of {}, {} bytes)", self.inbox, self.peer, self.body.len())
+    }
 }
 
 /// The signed reply to `request`, or `None` when the sender named no way to reply.

@@ -9,11 +9,12 @@ use std::{
     fs::File,
     io::{self, Write as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::{
     capability::{Did, Nanos},
@@ -118,7 +119,7 @@ struct Kept {
 /// The state of one node, in memory and on disk. A change that could not be written has not happened.
 pub struct Store {
     directory: PathBuf,
-    kept: Mutex<Kept>,
+    kept: Arc<Mutex<Kept>>,
     _lock: File,
 }
 
@@ -139,7 +140,7 @@ impl Store {
         let lock = File::create(&path).map_err(StateError::disk("open", &path))?;
         lock.try_lock().map_err(|_| StateError::InUse(directory.to_owned()))?;
         let kept = read(&directory.join(FILE))?;
-        Ok(Self { directory: directory.to_owned(), kept: Mutex::new(kept), _lock: lock })
+        Ok(Self { directory: directory.to_owned(), kept: Arc::new(Mutex::new(kept)), _lock: lock })
     }
 
     /// All deployments, the oldest first.
@@ -165,7 +166,7 @@ impl Store {
     /// # Errors
     /// [`StateError`], when it could not be written.
     pub async fn take(&self, record: Record, nonce: u64, expires: Nanos) -> Result<bool, StateError> {
-        let mut kept = self.kept.lock().await;
+        let kept = self.lock().await;
         if kept.seen.iter().any(|seen| seen.sender == record.owner && seen.nonce == nonce) {
             return Ok(false);
         }
@@ -174,7 +175,7 @@ impl Store {
         next.seen.retain(|seen| seen.expires >= now);
         next.seen.push(Seen { sender: record.owner.clone(), nonce, expires });
         next.deployments.insert(record.id.clone(), record);
-        self.replace(&mut kept, next).await?;
+        self.replace(kept, next).await?;
         Ok(true)
     }
 
@@ -188,7 +189,7 @@ impl Store {
         now: Nanos,
         change: impl FnOnce(&mut Record) -> bool,
     ) -> Result<Option<Record>, StateError> {
-        let mut kept = self.kept.lock().await;
+        let kept = self.lock().await;
         let mut next = kept.clone();
         let Some(record) = next.deployments.get_mut(id) else { return Ok(None) };
         if !change(record) {
@@ -196,7 +197,7 @@ impl Store {
         }
         record.updated_at = now;
         let changed = record.clone();
-        self.replace(&mut kept, next).await?;
+        self.replace(kept, next).await?;
         Ok(Some(changed))
     }
 
@@ -205,26 +206,30 @@ impl Store {
     /// # Errors
     /// [`StateError`], when it could not be written.
     pub async fn remove(&self, id: &str, allowed: impl FnOnce(&Record) -> bool) -> Result<Option<bool>, StateError> {
-        let mut kept = self.kept.lock().await;
+        let kept = self.lock().await;
         let Some(record) = kept.deployments.get(id) else { return Ok(None) };
         if !allowed(record) {
             return Ok(Some(false));
         }
         let mut next = kept.clone();
         next.deployments.remove(id);
-        self.replace(&mut kept, next).await?;
+        self.replace(kept, next).await?;
         Ok(Some(true))
     }
 
-    async fn replace(&self, kept: &mut Kept, next: Kept) -> Result<(), StateError> {
+    /// Whoever asked may stop waiting: what is written is then in memory all the same.
+    async fn replace(&self, mut kept: OwnedMutexGuard<Kept>, next: Kept) -> Result<(), StateError> {
         let directory = self.directory.clone();
         let path = directory.join(FILE);
         let bytes =
             serde_json::to_vec(&next).map_err(|error| StateError::disk("encode", &path)(io::Error::other(error)))?;
-        let written = tokio::task::spawn_blocking(move || write(&directory, &bytes)).await;
-        written.map_err(io::Error::other).and_then(|result| result).map_err(StateError::disk("write", &path))?;
-        *kept = next;
-        Ok(())
+        let write = move || write(&directory, &bytes).map(|()| *kept = next);
+        let written = tokio::task::spawn_blocking(write).await;
+        written.map_err(io::Error::other).and_then(|result| result).map_err(StateError::disk("write", &path))
+    }
+
+    async fn lock(&self) -> OwnedMutexGuard<Kept> {
+        Arc::clone(&self.kept).lock_owned().await
     }
 }
 
@@ -324,6 +329,19 @@ mod tests {
         std::fs::remove_dir_all(&inner).unwrap();
         assert!(matches!(store.take(record("a", 1), 1, Nanos(50)).await, Err(StateError::Disk { .. })));
         assert_eq!(store.all().await, []);
+    }
+
+    #[tokio::test]
+    async fn who_stops_waiting_changes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let taken = record("a", 1);
+        {
+            let mut taking = std::pin::pin!(store.take(taken.clone(), 1, Nanos(50)));
+            assert!(futures::poll!(&mut taking).is_pending(), "the disk is not waited for");
+        }
+        assert_eq!(store.get("a").await.as_ref(), Some(&taken), "on its way to the disk, and not in memory");
+        assert_eq!(read(&directory.path().join(FILE)).unwrap().deployments["a"], taken);
     }
 
     #[test]

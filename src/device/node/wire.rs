@@ -13,10 +13,13 @@ use serde::{Deserialize, Serialize};
 /// Name of the log in the node's directory.
 pub const WIRE_LOG: &str = "wire.log";
 
+/// Longest name of a behaviour that is written: anybody may send one of a mebibyte.
+const LONGEST_NAME: usize = 128;
+
 /// One line of the wire log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WireLine {
-    /// The behaviour asked for; empty when it could not be read.
+    /// The behaviour asked for, cut when it is long; empty when it could not be read.
     pub be: String,
     /// Peer ID of the sender.
     pub from: String,
@@ -55,7 +58,7 @@ impl Wire {
     fn write(&self, behaviour: &str, peer: &str, reason: Option<&str>) {
         let Some(mut log) = self.log.as_ref() else { return };
         let line = WireLine {
-            be: behaviour.to_owned(),
+            be: behaviour[..behaviour.floor_char_boundary(LONGEST_NAME)].to_owned(),
             from: peer.to_owned(),
             accepted: reason.is_none(),
             reason: reason.map(str::to_owned),

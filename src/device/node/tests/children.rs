@@ -4,7 +4,7 @@ use std::{net::TcpListener, time::Duration};
 
 use serde_json::json;
 
-use super::rig::{Rig, WAIT, is_alive};
+use super::rig::{Rig, WAIT, is_alive, until};
 use crate::device::dms::{DeploymentState, ResourceUsage, path};
 
 #[tokio::test]
@@ -148,11 +148,72 @@ async fn a_port_in_use_is_waited_for() {
 async fn a_program_that_is_missing_fails_at_the_deadline() {
     let mut rig = Rig::start().await;
     let mut request = rig.request(WAIT, &[0]);
-    // A name with a zero byte cannot be given to any process.
-    request["Ensemble"]["v1"]["allocations"]["web"]["execution"]["params"]["environment"] = json!(["A\u{0}=1"]);
+    // A value with a zero byte cannot be given to any process.
+    request["Ensemble"]["v1"]["allocations"]["web"]["execution"]["params"]["environment"] = json!(["GIVEN=\u{0}"]);
     let id = rig.new_deployment(request).await;
     rig.until_state(&id, DeploymentState::Provisioning).await;
+    assert_eq!(rig.node.0.lifecycle.at_work(), [id.as_str()]);
     rig.pass(Duration::from_mins(5));
     rig.until_state(&id, DeploymentState::Failed).await;
+    until("no work is left", || rig.node.0.lifecycle.at_work().is_empty()).await;
+    let manifest = rig.manifest(&id).await.manifest.unwrap();
+    assert_eq!(manifest.allocations["device.web"].status, "stopped");
+    rig.stop().await;
+}
+
+/// A deployment whose process cannot be started until the file is removed.
+async fn held_back(rig: &mut Rig) -> (String, std::path::PathBuf) {
+    let in_the_way = rig.directory.path().join("deployments");
+    std::fs::write(&in_the_way, "").unwrap();
+    let request = rig.request(WAIT, &[0]);
+    let id = rig.new_deployment(request).await;
+    rig.until_state(&id, DeploymentState::Provisioning).await;
+    (id, in_the_way)
+}
+
+#[tokio::test]
+async fn a_start_on_a_full_disk_is_kept_later() {
+    let mut rig = Rig::start().await;
+    let (id, in_the_way) = held_back(&mut rig).await;
+    rig.fill_disk();
+    std::fs::remove_file(in_the_way).unwrap();
+    let pid = rig.written(&id, "pid").await;
+    rig.doing_on_a_full_disk(&id, "running").await;
+    rig.empty_disk();
+    rig.until_state(&id, DeploymentState::Running).await;
+    assert!(is_alive(&pid), "it was stopped for the disk");
+    assert_eq!(rig.call(path::DEPLOYMENT_SHUTDOWN, json!({"ID": id})).await["OK"], true);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_failure_on_a_full_disk_is_kept_later() {
+    let mut rig = Rig::start().await;
+    let (id, _in_the_way) = held_back(&mut rig).await;
+    rig.fill_disk();
+    rig.pass(Duration::from_mins(5));
+    rig.doing_on_a_full_disk(&id, "stopped").await;
+    rig.empty_disk();
+    rig.until_state(&id, DeploymentState::Failed).await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn an_end_on_a_full_disk_is_kept_later() {
+    let mut rig = Rig::start().await;
+    let slow = format!("trap '' TERM; {WAIT}; while [ ! -e go ]; do sleep 0.01; done");
+    let id = rig.running(&slow, &[]).await;
+    let pid = rig.written(&id, "pid").await;
+    let request = rig.envelope(&rig.caller, path::DEPLOYMENT_SHUTDOWN, &json!({"ID": id}), Duration::from_mins(5));
+    let request = request.sign(&rig.caller);
+    rig.send(&request).await;
+    rig.until_state(&id, DeploymentState::ShuttingDown).await;
+    rig.fill_disk();
+    std::fs::write(rig.directory.path().join("deployments").join(&id).join("device.web/go"), "").unwrap();
+    let reply = rig.reply_to(&request).await;
+    assert!(reply["OK"] == false && reply["Error"].as_str().unwrap().contains("could not write"), "{reply}");
+    assert!(!is_alive(&pid));
+    rig.empty_disk();
+    rig.until_state(&id, DeploymentState::Completed).await;
     rig.stop().await;
 }

@@ -128,6 +128,7 @@ async fn what_cannot_run_here_fails_at_its_deadline() {
         assert_eq!((manifest.metadata["owner"].as_str(), manifest.allocations.len()), ("tests", 0));
         assert!(!rig.directory.path().join("deployments").join(id).exists(), "something ran");
     }
+    until("no work is left", || rig.node.0.lifecycle.at_work().is_empty()).await;
     rig.stop().await;
 }
 

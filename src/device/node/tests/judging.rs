@@ -133,6 +133,18 @@ async fn what_is_not_authorised_is_dropped_in_silence() {
 }
 
 #[tokio::test]
+async fn a_long_name_does_not_fill_the_log() {
+    let rig = Rig::start().await;
+    let mut envelope = rig.envelope(&rig.caller, path::PEERS_SELF, &Value::Null, MINUTES);
+    // The 128th byte is the first half of a letter.
+    envelope.behaviour = format!("/{}{}", "a".repeat(126), "é".repeat(1000));
+    rig.send(&envelope.sign(&rig.caller)).await;
+    until("it is dropped", || rig.node.dropped().values().sum::<u64>() == 1).await;
+    assert_eq!(rig.wire_log()[0]["be"], format!("/{}", "a".repeat(126)));
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn a_chain_from_a_root_lets_somebody_else_in() {
     let rig = Rig::start().await;
     let stranger = random_key();

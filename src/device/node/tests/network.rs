@@ -12,7 +12,7 @@ use crate::{
         CallError, DeviceClient as _, DeviceTarget,
         dms::{self, DeploymentState, path},
         libp2p::{DmsClient, Link, LinkConfig},
-        node::{NodeConfig, RunningNode, wall_clock},
+        node::{Clock, NodeConfig, RunningNode, wall_clock},
     },
     plan::build::{AllocationSpec, EnsembleSpec, PortSpec},
 };
@@ -76,9 +76,26 @@ async fn the_operators_client_deploys_over_tcp() {
 
     let stranger = self::client(&random_key()).await;
     let silence = stranger.call(&target, path::PEERS_SELF, Value::Null, Duration::from_secs(1)).await;
-    assert!(matches!(silence, Err(CallError::Silent { .. })), "{silence:?}");
+    let Err(CallError::Silent { waited, .. }) = silence else { panic!("{silence:?}") };
+    assert!(waited < Duration::from_secs(15), "it waited for {waited:?}");
     assert_eq!(node.node().dropped(), BTreeMap::from([("NotAnchored", 1)]));
     node.stop().await;
     let gone = client.call(&target, path::PEERS_SELF, Value::Null, Duration::from_secs(2)).await;
     assert!(gone.is_err(), "{gone:?}");
+}
+
+#[tokio::test]
+async fn a_node_whose_clock_is_ahead_is_understood() {
+    let directory = tempfile::tempdir().unwrap();
+    let (node_key, caller) = (random_key(), random_key());
+    // A second less than the clocks of all parties may differ, for the way there.
+    let clock: Clock = Arc::new(|| wall_clock()().plus(Duration::from_secs(29)));
+    let config = NodeConfig { clock, ..config(directory.path(), &node_key, &caller, &Arc::default()) };
+    let node = RunningNode::start(config, vec!["/ip4/127.0.0.1/tcp/0".into()]).await.unwrap();
+    let target = DeviceTarget { did: node_key.did().clone(), addresses: node.addresses().to_vec(), grant: None };
+    let client = client(&caller).await;
+    // However short the wait for the reply.
+    let call = client.call(&target, path::PEERS_SELF, Value::Null, Duration::from_secs(5)).await;
+    assert_eq!(call.unwrap()["id"], node_key.did().peer_id());
+    node.stop().await;
 }

@@ -20,7 +20,7 @@ use crate::{
     device::{
         dms::{self, DeploymentState, ManifestReply, StatusReply, path},
         libp2p::InboundFrame,
-        node::{Faults, Node, NodeConfig, Offer, OutboundFrame},
+        node::{Entry, Faults, Node, NodeConfig, Offer, OutboundFrame},
     },
     plan::build::{AllocationSpec, EnsembleSpec, PortSpec},
 };
@@ -65,6 +65,7 @@ pub fn config(directory: &Path, key: &Key, root: &Key, clock: &Arc<AtomicU64>) -
         directory: directory.to_owned(),
         own_image: own_image(),
         program: "/bin/sh".into(),
+        entry: Entry { command: "-c", environment: &["GIVEN"] },
         bind: [127, 0, 0, 1].into(),
         public_host: "192.0.2.1".into(),
         offer: Offer { cores: 4.0, memory_bytes: 1000.0, disk_bytes: 1000.0 },
@@ -261,6 +262,32 @@ impl Rig {
     pub fn wire_log(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.directory.path().join("wire.log")).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// From now on no state can be written.
+    pub fn fill_disk(&self) {
+        let state = self.directory.path().join("state.json");
+        std::fs::rename(&state, state.with_extension("aside")).unwrap();
+        // A file cannot be renamed over a directory.
+        std::fs::create_dir(state).unwrap();
+    }
+
+    pub fn empty_disk(&self) {
+        let state = self.directory.path().join("state.json");
+        std::fs::remove_dir(&state).unwrap();
+        std::fs::rename(state.with_extension("aside"), state).unwrap();
+    }
+
+    /// Waits for an allocation to do this, and for a state written meanwhile to have met a full disk.
+    pub async fn doing_on_a_full_disk(&mut self, id: &str, phase: &str) {
+        let record = self.node.0.lifecycle.store.get(id).await.unwrap();
+        let lifecycle = Arc::clone(&self.node.0.lifecycle);
+        let does = || lifecycle.allocations_of(&record, false).values().all(|info| info.status == phase);
+        until(&format!("the allocation is {phase}"), does).await;
+        // Writes wait for each other.
+        let request = self.request("exit", &[]);
+        let refused = self.call(path::DEPLOYMENT_NEW, request).await;
+        assert!(refused["Error"].as_str().unwrap().contains("could not write"), "{refused}");
     }
 
     pub fn set_faults(&self, faults: &str) {
