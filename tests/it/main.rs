@@ -7,6 +7,7 @@ mod admission;
 mod api;
 mod bracket;
 mod chart;
+mod check;
 mod cluster;
 mod definitions;
 mod demo;
