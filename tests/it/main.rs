@@ -29,4 +29,5 @@ mod readme;
 mod refusals;
 mod soak;
 mod timed;
+mod tombstones;
 mod world;
