@@ -9,6 +9,7 @@ mod bracket;
 mod chart;
 mod check;
 mod cluster;
+mod commands;
 mod definitions;
 mod demo;
 mod deploy;
