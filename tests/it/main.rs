@@ -5,6 +5,7 @@
 
 mod admission;
 mod api;
+mod archives;
 mod bracket;
 mod chart;
 mod check;

@@ -151,7 +151,9 @@ async fn fetch_and_publish(
         Some(ContentSource { archive: Some(source), .. }) => {
             let sha256 = BlobDigest::parse(&source.sha256)
                 .map_err(|error| Fault::stall(Reason::InvalidObject, format!("spec.content.from.archive: {error}")))?;
-            context.archives.fetch(&source.url, sha256).await.map_err(|error| archive_fault(&error))?
+            let quota =
+                archive::Quota { max_bytes: served.terms.max_release_bytes, max_files: served.terms.max_release_files };
+            context.archives.fetch(&source.url, sha256, quota).await.map_err(|error| archive_fault(&error))?
         }
         Some(ContentSource { config_map: None, archive: None }) => {
             return Err(Fault::stall(Reason::InvalidObject, "spec.content.from names neither configMap nor archive"));
