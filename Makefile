@@ -16,14 +16,15 @@ help: ## What can be made
 tools: ## The commands that demo and tests run beside the operator, at pinned versions
 	@tests/tools/build.sh
 
+demo: TOOLS := $(if $(CLUSTER),kubectl,etcd kube-apiserver kube-controller-manager kubectl)
 demo: ## A whole installation on this machine, from apply to delete; KEEP=1 leaves it running
-	@[ -x $(TARGET)/debug/dms-operator ] || \
-	  echo "demo: building dms-operator; once, about 6 min on two cores and 4 GB of disk, into $(TARGET)"
-	@tests/tools/build.sh $(if $(CLUSTER),kubectl,etcd kube-apiserver kube-controller-manager kubectl)
+	@tests/tools/check.sh demo $(TOOLS)
+	@tests/tools/build.sh $(TOOLS)
 	@$(CARGO) build $(if $(wildcard $(TARGET)/debug/dms-operator),-q) --features dev --bin dms-operator
 	@$(TARGET)/debug/dms-operator demo $(if $(KEEP),--keep) $(if $(CLUSTER),--cluster $(CLUSTER))
 
 test: ## Format, lints, unit tests, tests on real parts, the Go peer, the chart
+	@tests/tools/check.sh
 	@tests/tools/build.sh
 	@rm -f $(SECONDS_FILE)
 	$(CARGO) fmt --check
@@ -35,12 +36,14 @@ test: ## Format, lints, unit tests, tests on real parts, the Go peer, the chart
 	@echo; echo "the ten slowest tests, in seconds:"; sort -rn $(SECONDS_FILE) | head -10
 
 soak: ## Twenty deployments and ten quiet minutes: nothing may be written
+	@tests/tools/check.sh
 	@tests/tools/build.sh etcd kube-apiserver kube-controller-manager kubectl helm
 	@$(CARGO) build -q --features dev
 	DMS_OPERATOR_SOAK_SECONDS=600 $(CARGO) test -q --features dev --test it soak::
 	@tail -1 docs/measurements.md
 
 sabotage: ## Removes one defence after the other: the test that holds it must fail
+	@tests/tools/check.sh
 	@tests/tools/build.sh
 	@tests/sabotage/run.sh $(PATCH)
 

@@ -48,7 +48,7 @@ pub struct OperatorConfig {
     #[arg(long, value_name = "SPAN", default_value = "30s", value_parser = parse_lease)]
     pub lease_duration: Duration,
 
-    /// How often every object is looked at again, although nothing has changed.
+    /// How often every object, and what deleted ones left, is looked at again, although nothing has changed.
     #[arg(long, value_name = "SPAN", default_value = "60s", value_parser = parse_resync)]
     pub resync: Duration,
 

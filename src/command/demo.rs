@@ -13,6 +13,7 @@ mod timeline;
 use std::{path::Path, process::ExitCode, time::Instant};
 
 use clap::ValueEnum;
+use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::{cluster::Cluster, names::OPERATOR_NAMESPACE, proof::Traces, screen::Screen, shell::Shell, story::Story};
@@ -53,9 +54,19 @@ pub async fn run(args: Args) -> Result<ExitCode, CommandError> {
     let started = Instant::now();
 
     screen.heading("Control plane");
-    let cluster = match cluster {
-        Where::Own => Cluster::own(&screen, folder.path()).await?,
-        Where::Current => Cluster::current(&screen).await?,
+    let found = async {
+        match cluster {
+            Where::Own => Cluster::own(&screen, folder.path()).await,
+            Where::Current => Cluster::current(&screen).await,
+        }
+    };
+    let cluster = tokio::select! {
+        cluster = found => cluster?,
+        () = interrupted.came() => {
+            // What was being started has ended by now; in a cluster of the person nothing was begun.
+            remove(folder)?;
+            return Ok(told_of_interruption(&screen));
+        }
     };
     let shell = Shell::new(&screen, folder.path(), cluster.credentials())?;
     let mut traces = Traces::default();
@@ -76,10 +87,10 @@ pub async fn run(args: Args) -> Result<ExitCode, CommandError> {
     };
     drop(cluster);
     let path = folder.path().to_owned();
-    folder.close().map_err(|error| CommandError::because(format!("{} could not be removed", path.display()), error))?;
+    remove(folder)?;
     let Some(ending) = result? else {
-        screen.line("interrupted; everything that was started has been stopped");
-        return Ok(if keep { ExitCode::SUCCESS } else { ExitCode::from(130) });
+        let code = told_of_interruption(&screen);
+        return Ok(if keep { ExitCode::SUCCESS } else { code });
     };
 
     screen.heading("Nothing is left");
@@ -87,6 +98,17 @@ pub async fn run(args: Args) -> Result<ExitCode, CommandError> {
     screen.heading("Figures");
     ending.print(&screen, started.elapsed());
     Ok(ExitCode::SUCCESS)
+}
+
+fn remove(folder: TempDir) -> Result<(), CommandError> {
+    let path = folder.path().to_owned();
+    folder.close().map_err(|error| CommandError::because(format!("{} could not be removed", path.display()), error))
+}
+
+/// The exit code is that of a shell after Ctrl-C.
+fn told_of_interruption(screen: &Screen) -> ExitCode {
+    screen.line("interrupted; everything that was started has been stopped");
+    ExitCode::from(130)
 }
 
 /// Starts the parts, tells the story, and stops the parts.

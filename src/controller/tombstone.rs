@@ -3,8 +3,9 @@
 //! Written into the operator's namespace before the finalizer goes. It bounds replay of an object that is created
 //! again; at its end the device's records are deleted.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
+use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api, ResourceExt as _,
@@ -12,17 +13,22 @@ use kube::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::{context::Context, error::Error};
+use super::{
+    context::{Context, target},
+    error::Error,
+};
 use crate::{
-    api::names::{FIELD_MANAGER, LABEL_COMPONENT},
+    api::{
+        HostingDevice, SentinelRecord,
+        names::{FIELD_MANAGER, LABEL_COMPONENT},
+    },
     capability::Nanos,
-    device::dms,
+    device::{CallError, DeviceTarget, dms},
     plan::authorise::Highest,
 };
 
 const COMPONENT: &str = "tombstone";
 const LABEL_OBJECT: &str = "hosting.nunet.io/object";
-const SWEEP: Duration = Duration::from_mins(1);
 
 /// What is left of a deleted object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,10 +157,10 @@ pub async fn highest(context: &Context, namespace: &str, name: &str) -> Result<O
         .max_by_key(|highest| highest.time))
 }
 
-/// Lets go of what is past its time, for ever.
+/// Lets go of what is past its time, for ever, as often as everything is looked at again.
 pub async fn sweep(context: Arc<Context>) {
     loop {
-        tokio::time::sleep(SWEEP).await;
+        tokio::time::sleep(context.settings.resync).await;
         if context.clock.suspect() {
             continue;
         }
@@ -164,45 +170,75 @@ pub async fn sweep(context: Arc<Context>) {
     }
 }
 
+/// Several at once: a silent device is waited for, and holds up only its own.
 async fn sweep_once(context: &Context) -> Result<(), Error> {
     let selector = format!("{LABEL_COMPONENT}={COMPONENT}");
     let kept = api(context)
         .list(&ListParams::default().labels(&selector))
         .await
         .map_err(Error::api("reading the tombstones"))?;
-    for kept in &kept.items {
+    let at_once = usize::from(context.settings.concurrency);
+    let swept = stream::iter(kept.items).for_each_concurrent(at_once, async |kept| {
         let name = kept.name_any();
-        let Some(tombstone) = Tombstone::from_config_map(kept) else {
+        let Some(tombstone) = Tombstone::from_config_map(&kept) else {
             tracing::error!(%name, "a tombstone cannot be read; it is left as it is");
-            continue;
+            return;
         };
-        if context.clock.now() > tombstone.until && forget_record(context, &tombstone).await {
-            api(context)
-                .delete(&name, &DeleteParams::default())
-                .await
-                .map_err(Error::api(format!("deleting the tombstone {name}")))?;
+        if context.clock.now() > tombstone.until
+            && let Err(cause) = let_go(context, &name, &tombstone).await
+        {
+            tracing::warn!(%name, cause, "a tombstone is past its time and stays; tried again later");
         }
-    }
+    });
+    swept.await;
     Ok(())
 }
 
-/// Deletes the record on the device, after its tag was checked. Whether there is nothing left to do.
-async fn forget_record(context: &Context, tombstone: &Tombstone) -> bool {
-    let Some((device, id)) = &tombstone.record else { return true };
-    if tombstone.abandoned {
-        return true;
-    }
-    let Ok(target) = context.target(device) else { return true };
+async fn let_go(context: &Context, name: &str, tombstone: &Tombstone) -> Result<(), String> {
+    forget_record(context, tombstone).await?;
+    let deleted = api(context).delete(name, &DeleteParams::default()).await;
+    deleted.map(drop).map_err(|error| format!("it could not be deleted: {error}"))
+}
+
+/// Deletes the record on the device, after its tag was checked. `Ok` when nothing of ours is left there.
+async fn forget_record(context: &Context, tombstone: &Tombstone) -> Result<(), String> {
+    let Some((device, id)) = tombstone.record.as_ref().filter(|_| !tombstone.abandoned) else { return Ok(()) };
+    // As it stands now: right after the start the watch may not show it yet.
+    let devices: Api<HostingDevice> = Api::namespaced(context.client.clone(), &context.settings.namespace);
+    let found = devices.get_opt(device).await;
+    let found = found.map_err(|error| format!("HostingDevice {device} could not be read: {error}"))?;
+    let Some(found) = found else { return Ok(()) };
+    let target = target(&found).map_err(|(_, message)| format!("HostingDevice {device} cannot be used: {message}"))?;
     let client = context.device_client.as_ref();
-    match dms::deployment_manifest(client, &target, id).await {
-        Ok(reply) => match reply.manifest {
-            Some(manifest) if context.identity.installation.recognise(&manifest.metadata).is_some() => {
-                dms::deployment_delete(client, &target, id).await.is_ok()
-            }
-            Some(_) | None => true,
-        },
-        Err(_) => false,
+    let said = |error: CallError| error.to_string();
+    let reply = dms::deployment_manifest(client, &target, id).await.map_err(said)?;
+    let Some(manifest) = reply.manifest else {
+        let sentinel = found.status.and_then(|status| status.sentinel);
+        return gone(context, &target, id, sentinel.as_ref(), &reply.error).await;
+    };
+    if context.identity.installation.recognise(&manifest.metadata).is_none() {
+        return Ok(());
     }
+    let outcome = dms::deployment_delete(client, &target, id).await.map_err(said)?;
+    if outcome.ok { Ok(()) } else { Err(format!("device {device} refused to delete {id}: {}", outcome.error)) }
+}
+
+/// Whether a record without a manifest is really not there: a list that is known to be whole, since the sentinel is in
+/// it, does not show it.
+async fn gone(
+    context: &Context,
+    target: &DeviceTarget,
+    id: &str,
+    sentinel: Option<&SentinelRecord>,
+    answer: &str,
+) -> Result<(), String> {
+    let all = dms::deployment_list_all(context.device_client.as_ref(), target, &BTreeMap::new()).await;
+    let all = all.map_err(|error| error.to_string())?;
+    let shows = |id: &str| all.iter().any(|entry| entry.id == id);
+    if sentinel.is_some_and(|sentinel| shows(&sentinel.id)) && !shows(id) {
+        return Ok(());
+    }
+    Err(format!("the device gives no manifest of {id} ({answer}), and its list does not prove that there is none"))
 }
 
 fn api(context: &Context) -> Api<ConfigMap> {

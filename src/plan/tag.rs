@@ -18,11 +18,15 @@ use crate::{
 const TAG_DOMAIN: &[u8] = b"nunet-hosting:tag:v1\n";
 const SITE_DOMAIN: &[u8] = b"nunet-hosting:site-seed:v1\n";
 
+/// Bytes in a block of SHA-256.
+const BLOCK: usize = 64;
+
 /// One installation of the operator: a random id, and the key that tags what it starts. Never rotated.
 #[derive(Clone)]
 pub struct Installation {
     id: String,
-    key: Zeroizing<[u8; 32]>,
+    /// Filled up with zeros to a block, as HMAC does with a shorter key: of this length every key is taken.
+    key: Zeroizing<[u8; BLOCK]>,
 }
 
 impl std::fmt::Debug for Installation {
@@ -52,7 +56,12 @@ impl Installation {
     /// An installation from what its Secret holds.
     #[must_use]
     pub fn new(id: String, key: [u8; 32]) -> Self {
-        Self { id, key: Zeroizing::new(key) }
+        let key = Zeroizing::new(key);
+        let mut block = Zeroizing::new([0; BLOCK]);
+        for (place, byte) in block.iter_mut().zip(key.iter()) {
+            *place = *byte;
+        }
+        Self { id, key: block }
     }
 
     /// The random id.
@@ -127,9 +136,7 @@ impl Installation {
     }
 
     fn keyed(&self) -> Hmac<Sha256> {
-        // proven: HMAC takes a key of any length.
-        #[allow(clippy::expect_used)]
-        Hmac::new_from_slice(self.key.as_slice()).expect("HMAC takes a key of any length")
+        Hmac::new((&*self.key).into())
     }
 }
 
@@ -148,6 +155,20 @@ mod tests {
             device: Key::from_seed(seed).did().clone(),
             digest: "ab".repeat(32),
         }
+    }
+
+    /// What runs on devices was marked by versions before: its tags must stay what they are.
+    #[test]
+    fn tags_and_site_keys_stay_what_they_were() {
+        let key = std::array::from_fn(|index| u8::try_from(index).unwrap());
+        let ours = Installation::new("6b1f0a52-0b0e-4e1c-9a67-0d2f1f6f9f11".into(), key);
+        let device = Did::parse("did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK").unwrap();
+        let written = ours.mark(&Marks { device, ..marks("web", 7, [0; 32]) });
+        assert_eq!(written[metadata::TAG], "2c29fcb08aaaeca6e2a3978c4b15e899386e7be442e93e4ae7db5f1fcd180280");
+        assert_eq!(
+            hex::encode(ours.site_key("0b2f", 7).expose_seed()),
+            "6e55989d06a9a133a58587c4cf232cb95e4d9f07e99d640fb4a42b775fd8a5f6"
+        );
     }
 
     proptest! {

@@ -4,6 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Output},
+    time::Duration,
 };
 
 use dms_operator::{
@@ -13,20 +14,22 @@ use dms_operator::{
 use k8s_openapi::{
     api::{
         authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
-        core::v1::{Namespace, Pod},
+        core::v1::{Namespace, Pod, Secret},
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{ApiResource, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams},
+    api::{ApiResource, DeleteParams, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams},
     runtime::wait::{await_condition, conditions::is_crd_established},
 };
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::{
-    cluster::{CHART, helm, install, namespace, scratch, shared},
+    cluster::{CHART, eventually, helm, install, namespace, scratch, shared},
     timed::Timed,
+    world::installation,
 };
 
 const STORAGE: &str = r#"provider.spec.storage={"s3":{"endpoint":"http://127.0.0.1:1","bucket":"kit","auth":{"secretRef":{"name":"s3"}}}}"#;
@@ -394,4 +397,43 @@ async fn objects(client: &Client) -> Vec<(String, String)> {
         }
     }
     found
+}
+
+/// The provider *is* its key: a new one would make every grant worthless.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_identity_is_made_once_and_outlives_the_release() {
+    let _timed = Timed::start();
+    let control_plane = shared().await;
+    let kubeconfig = control_plane.admin_kubeconfig();
+    let mut installation = installation("identity", 0, &[], &[]).await;
+    let (client, namespace) = (installation.client.clone(), installation.plan.namespace.clone());
+    let helm = |arguments: &[&str]| succeed(&helm(&kubeconfig, &namespace, arguments));
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), &namespace);
+    let providers: Api<HostingProvider> = Api::namespaced(client, &namespace);
+    let told = async || providers.get("default").await.unwrap().status.and_then(|status| status.did);
+    let made = secrets.get("dms-operator-identity").await.unwrap();
+    let did = installation.provider.did().to_string();
+    assert_eq!(told().await.as_ref(), Some(&did));
+    assert_eq!(made.owner_references(), [], "nothing takes it along");
+
+    let pid = i32::try_from(installation.operator.pid()).unwrap();
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
+    assert_eq!(installation.operator.exit_code(Duration::from_secs(30)).await, Some(0));
+    helm(&["uninstall", "dms-operator", "--wait"]);
+    assert_eq!(secrets.get("dms-operator-identity").await.unwrap(), made);
+    // The provider that the kit made; the release brings its own.
+    providers.delete("default", &DeleteParams::default()).await.unwrap();
+
+    let (endpoint, bucket) = (installation.s3.endpoint(), installation.s3.bucket());
+    let storage = json!({"endpoint": endpoint, "bucket": bucket, "auth": {"secretRef": {"name": "dms-operator-s3"}}});
+    let spec = format!("provider.spec={}", json!({"storage": {"s3": storage}}));
+    helm(&["install", "dms-operator", CHART, "--set", "crds.enabled=false,provider.create=true", "--set-json", &spec]);
+    installation.plan.credentials = control_plane.service_account(&namespace, "dms-operator").await.unwrap();
+    installation.replace_operator("operator-again", &[]).unwrap();
+    let again = eventually("the provider's DID is told anew", async || {
+        told().await.ok_or_else(|| installation.operator.log_end())
+    })
+    .await;
+    assert_eq!(again, did);
+    assert_eq!(secrets.get("dms-operator-identity").await.unwrap(), made);
 }

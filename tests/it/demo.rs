@@ -2,6 +2,9 @@
 
 use std::{
     fs,
+    io::ErrorKind,
+    net::TcpListener,
+    os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
     process::{Output, Stdio},
     time::Duration,
@@ -13,9 +16,10 @@ use k8s_openapi::{
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{Api, api::ListParams};
+use serde_json::json;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
-    process::Command,
+    process::{Child, Command},
     time::timeout,
 };
 
@@ -26,6 +30,8 @@ use crate::{
 
 /// A warm demo takes a quarter of it on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Ctrl-C takes less than a second on an idle machine; a control plane that does not come is waited for longer.
+const AT_ONCE: Duration = Duration::from_secs(30);
 
 /// The demo with a folder of its own for everything that it writes.
 fn demo(arguments: &[&str]) -> (Command, PathBuf) {
@@ -43,17 +49,28 @@ async fn answered(mut command: Command, answer: &str) -> Output {
     timeout(PATIENCE, child.wait_with_output()).await.expect("the demo ends").unwrap()
 }
 
+/// The command lines that hold a text.
+fn processes_with(text: &str) -> Vec<String> {
+    fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| fs::read(entry.unwrap().path().join("cmdline")).ok())
+        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+        .filter(|line| line.contains(text))
+        .collect()
+}
+
+async fn started(part: &str) {
+    eventually(&format!("{part} is started"), async || {
+        if processes_with(part).is_empty() { Err("it does not run".to_owned()) } else { Ok(()) }
+    })
+    .await;
+}
+
 /// Neither a file in the folder nor a process that was started from it.
 async fn nothing_left(folder: &Path) {
     eventually("nothing is left of the demo", async || {
         let files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-        let name = folder.to_str().unwrap();
-        let processes: Vec<_> = fs::read_dir("/proc")
-            .unwrap()
-            .filter_map(|entry| fs::read(entry.unwrap().path().join("cmdline")).ok())
-            .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
-            .filter(|line| line.contains(name))
-            .collect();
+        let processes = processes_with(folder.to_str().unwrap());
         if files.is_empty() && processes.is_empty() { Ok(()) } else { Err(format!("{files:?} {processes:?}")) }
     })
     .await;
@@ -181,9 +198,98 @@ async fn kept_it_runs_on_with_commands_to_try_until_ctrl_c() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(text(&output.stdout).starts_with("hostingdeployment.hosting.nunet.io/hello\n"));
 
-    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    interrupt(&child);
     let status = timeout(PATIENCE, child.wait()).await.unwrap().unwrap();
     assert!(status.success(), "{status}");
     nothing_left(&folder).await;
+}
+
+/// What Ctrl-C sends.
+fn interrupt(child: &Child) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+}
+
+/// Interrupted, the demo ends long before what it waits for would, and leaves nothing. What it said from now on.
+async fn ends_at_once(mut child: Child, folder: &Path) -> String {
+    // Open to the end: a line that is waited for never comes.
+    let _stdin = child.stdin.take();
+    interrupt(&child);
+    let output = timeout(AT_ONCE, child.wait_with_output()).await.expect("Ctrl-C ends the demo").unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
+    let told = text(&output.stdout);
+    assert!(told.ends_with("interrupted; everything that was started has been stopped\n"), "{told}");
+    nothing_left(folder).await;
+    told
+}
+
+/// The tools of a control plane, one of them replaced by a script.
+fn tools_with(name: &str, script: &str) -> PathBuf {
+    let folder = scratch(&format!("demo-tools-{}", uuid::Uuid::new_v4()));
+    let Tools { etcd, kube_apiserver, kubectl, .. } = Tools::locate().unwrap();
+    for (tool, path) in [("etcd", etcd), ("kube-apiserver", kube_apiserver), ("kubectl", kubectl)] {
+        if tool != name {
+            symlink(path, folder.join(tool)).unwrap();
+        }
+    }
+    fs::write(folder.join(name), format!("#!/bin/sh\n{script}")).unwrap();
+    fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o700)).unwrap();
+    folder
+}
+
+/// Longer than the demo is waited for, and still shown as what it was started as.
+const HANGS: &str = "n=0; while [ $((n += 1)) -lt 300 ]; do sleep 1; done\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_ends_it_while_the_control_plane_starts() {
+    let _timed = Timed::start();
+    let tools = tools_with("kube-apiserver", HANGS);
+    let (mut command, folder) = demo(&[]);
+    let child = command.env("KUBEBUILDER_ASSETS", &tools).spawn().unwrap();
+    started(&format!("{} --data-dir", tools.join("etcd").display())).await;
+    started(&format!("{} --etcd-servers", tools.join("kube-apiserver").display())).await;
+    ends_at_once(child, &folder).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_ends_it_in_the_middle_of_a_command_and_the_command_too() {
+    let _timed = Timed::start();
+    // The first command that is shown is a pipe, so kubectl is a child of the shell and not of the demo.
+    let tools = tools_with("kubectl", &format!("[ \"$1\" = apply ] || exit 0\n{HANGS}"));
+    let (mut command, folder) = demo(&[]);
+    let child = command.env("KUBEBUILDER_ASSETS", &tools).spawn().unwrap();
+    let apply = format!("{} apply", tools.join("kubectl").display());
+    started(&apply).await;
+    ends_at_once(child, &folder).await;
+    eventually("kubectl has ended", async || match processes_with(&apply) {
+        processes if processes.is_empty() => Ok(()),
+        processes => Err(format!("{processes:?}")),
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_ends_it_at_the_question_and_no_cluster_was_asked() {
+    let _timed = Timed::start();
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    server.set_nonblocking(true).unwrap();
+    let (mut command, folder) = demo(&["--cluster", "current"]);
+    let kubeconfig = scratch("demo-kubeconfig").join("config");
+    let address = server.local_addr().unwrap();
+    let config = json!({
+        "current-context": "mine",
+        "contexts": [{"name": "mine", "context": {"cluster": "near", "user": "me"}}],
+        "clusters": [{"name": "near", "cluster": {"server": format!("http://{address}")}}],
+        "users": [{"name": "me", "user": {}}],
+    });
+    fs::write(&kubeconfig, config.to_string()).unwrap();
+    let mut child = command.env("KUBECONFIG", &kubeconfig).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+    timeout(PATIENCE, async {
+        while !lines.next_line().await.unwrap().expect("the question is asked").contains("Type yes to go on:") {}
+    })
+    .await
+    .unwrap();
+    ends_at_once(child, &folder).await;
+    assert_eq!(server.accept().unwrap_err().kind(), ErrorKind::WouldBlock, "the cluster was asked");
 }

@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::{
+    check::link_commands,
     cluster::{eventually, namespace, scratch, shared},
     timed::Timed,
 };
@@ -158,10 +159,7 @@ fn the_tools_are_built_once_and_a_refusal_is_a_sentence() {
     assert_refused(&unknown, "error: there is no tool named 'kubelet'; the tools are: etcd kube-apiserver ");
 
     let empty = scratch("no-go");
-    for tool in ["bash", "dirname", "sed", "cat", "cut", "sha256sum", "shasum", "perl"] {
-        let link = |folder: &str| std::os::unix::fs::symlink(Path::new(folder).join(tool), empty.join(tool)).ok();
-        ["/usr/bin", "/bin"].into_iter().find(|folder| Path::new(folder).join(tool).exists()).and_then(link);
-    }
+    link_commands(&empty, &["bash", "dirname", "sed", "cat", "cut", "sha256sum", "shasum", "perl"]);
     let without_go = build(&["helm"], |command| {
         command.env("DMS_OPERATOR_CACHE", &empty).env("PATH", &empty);
     });

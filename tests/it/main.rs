@@ -5,9 +5,12 @@
 
 mod admission;
 mod api;
+mod archives;
 mod bracket;
 mod chart;
+mod check;
 mod cluster;
+mod commands;
 mod definitions;
 mod demo;
 mod deploy;
@@ -29,4 +32,5 @@ mod refusals;
 mod soak;
 mod standing;
 mod timed;
+mod tombstones;
 mod world;

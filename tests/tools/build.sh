@@ -3,8 +3,10 @@
 # folder here. Each lands in <cache>/tools/<hash of its go.mod and go.sum>/, so it is built again only when its pins
 # change. src/dev/tools.rs looks in the same places.
 #
-#   build.sh [NAME…]      without a name: all of them
-#   build.sh --path NAME  prints where it is
+#   build.sh [NAME…]         without a name: all of them
+#   build.sh --path NAME     prints where it is
+#   build.sh --plan [NAME…]  prints what would be built, with versions, seconds, megabytes and folder, a line each;
+#                            nothing when all is there
 #
 # With KUBEBUILDER_ASSETS set, etcd, kube-apiserver and kubectl are taken from there instead.
 set -euo pipefail
@@ -97,6 +99,12 @@ if [ "${1:-}" = --path ]; then
   exit
 fi
 
+plan=false
+if [ "${1:-}" = --plan ]; then
+  plan=true
+  shift
+fi
+
 missing=()
 for name in ${*:-$all}; do
   case " $all " in
@@ -112,15 +120,20 @@ for name in ${*:-$all}; do
 done
 [ ${#missing[@]} -gt 0 ] || exit 0
 
-command -v go >/dev/null ||
-  fail "Go is needed to build ${missing[*]}, and there is no 'go' on the PATH: install Go 1.26 or newer (https://go.dev/dl/)"
-
 list='' seconds=0 megabytes=0
 for name in "${missing[@]}"; do
   list="$list${list:+, }$name $(version_of "$name")"
   seconds=$((seconds + $(seconds_of "$name")))
   megabytes=$((megabytes + $(megabytes_of "$name")))
 done
+if $plan; then
+  printf '%s\n' "$list" "$seconds" "$megabytes" "$cache/tools"
+  exit
+fi
+
+command -v go >/dev/null ||
+  fail "Go is needed to build ${missing[*]}, and there is no 'go' on the PATH: install Go 1.26 or newer (https://go.dev/dl/)"
+
 echo "tools: building $list; once, about $(((seconds + 59) / 60)) min on two cores and $(((megabytes + 999) / 1000)) GB of disk, into $cache/tools"
 
 partial=''

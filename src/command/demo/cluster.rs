@@ -1,12 +1,17 @@
 //! The Kubernetes API that the demo uses: one of its own, or the person's, which it leaves as it found it.
 
-use std::{io::BufRead as _, path::Path};
+use std::{
+    io::{self, BufRead as _},
+    path::Path,
+    thread,
+};
 
 use k8s_openapi::{
     api::core::v1::{ConfigMap, Namespace},
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{Api, Client, api::ListParams};
+use tokio::sync::oneshot;
 
 use super::{
     kit,
@@ -50,11 +55,7 @@ impl Cluster {
             NAMES.namespace
         ));
         screen.line("Operator, devices and object store run on this machine. Type yes to go on:");
-        let mut answer = String::new();
-        std::io::stdin()
-            .lock()
-            .read_line(&mut answer)
-            .map_err(|error| CommandError::because("the answer could not be read", error))?;
+        let answer = answer().await.map_err(|error| CommandError::because("the answer could not be read", error))?;
         if answer.trim() != "yes" {
             return Err(CommandError::new(format!("nothing was done in context {context}: the answer was not yes")));
         }
@@ -124,4 +125,16 @@ impl Cluster {
         shell.run("kubectl hosting crd | kubectl delete -f -").await?;
         Ok(())
     }
+}
+
+/// A line of standard input. A thread of its own waits for it, which ends with the process: the runtime would wait at
+/// its end for one of its own, and so for a line that nobody wants any more.
+async fn answer() -> io::Result<String> {
+    let (told, answer) = oneshot::channel();
+    thread::Builder::new().spawn(move || {
+        let mut line = String::new();
+        // Nobody listens any more after Ctrl-C.
+        let _ = told.send(io::stdin().lock().read_line(&mut line).map(|_| line));
+    })?;
+    answer.await.map_err(io::Error::other)?
 }

@@ -6,6 +6,8 @@ use std::{
     process::Stdio,
 };
 
+use rustix::process::{Pid, Signal, kill_process_group};
+
 use super::{kit, screen::Screen};
 use crate::{
     command::CommandError,
@@ -28,6 +30,18 @@ pub(super) struct Shell<'a> {
 pub(super) struct Given {
     pub success: bool,
     pub text: String,
+}
+
+/// The processes of a command that runs. Those that `sh` started would outlive it.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(leader) = self.0 {
+            // Only what is gone already can't be killed.
+            let _ = kill_process_group(leader, Signal::KILL);
+        }
+    }
 }
 
 impl<'a> Shell<'a> {
@@ -78,19 +92,26 @@ impl<'a> Shell<'a> {
         Ok(given)
     }
 
-    /// Runs a command out of sight.
+    /// Runs a command out of sight. Given up on the way, it ends with all that it started.
     pub async fn give(&self, line: &str) -> Result<Given, CommandError> {
-        let output = tokio::process::Command::new("sh")
+        let failed = |error| CommandError::because("sh could not be run", error);
+        let child = tokio::process::Command::new("sh")
             .args(["-c", line])
             .current_dir(&self.folder)
             .env("PATH", &self.path)
             .env("KUBECONFIG", &self.kubeconfig)
             .env("DMS_PASSPHRASE", PASSPHRASE)
             .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // Ctrl-C on a terminal is meant for the demo alone: what it deletes at its end must not be cut off.
+            .process_group(0)
             .kill_on_drop(true)
-            .output()
-            .await
-            .map_err(|error| CommandError::because("sh could not be run", error))?;
+            .spawn()
+            .map_err(failed)?;
+        let mut group = Group(child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)));
+        let output = child.wait_with_output().await.map_err(failed)?;
+        group.0 = None;
         let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
         Ok(Given { success: output.status.success(), text })
     }

@@ -131,7 +131,7 @@ async fn present(
     let bytes = match found {
         Some(found) => found.total_bytes(),
         None if newest => {
-            let files = gather(subject, context, candidate, id).await?;
+            let files = gather(subject, context, served, candidate, id).await?;
             publish(subject, served, storage, id, &files).await?
         }
         None => return Err(Fault::wait(Reason::ReleaseNotFound, format!("release {release} is not in the store"))),
@@ -141,7 +141,13 @@ async fn present(
 }
 
 /// The files, from where the spec says.
-async fn gather(subject: &Subject, context: &Context, candidate: &Candidate, id: ReleaseId) -> Result<Files, Fault> {
+async fn gather(
+    subject: &Subject,
+    context: &Context,
+    served: &Served,
+    candidate: &Candidate,
+    id: ReleaseId,
+) -> Result<Files, Fault> {
     match &candidate.wanted.source {
         None => Err(Fault::wait(
             Reason::ReleaseNotFound,
@@ -154,7 +160,9 @@ async fn gather(subject: &Subject, context: &Context, candidate: &Candidate, id:
         Some(ContentSource { archive: Some(source), .. }) => {
             let sha256 = BlobDigest::parse(&source.sha256)
                 .map_err(|error| Fault::stall(Reason::InvalidObject, format!("spec.content.from.archive: {error}")))?;
-            context.archives.fetch(&source.url, sha256).await.map_err(|error| archive_fault(&error))
+            let quota =
+                archive::Quota { max_bytes: served.terms.max_release_bytes, max_files: served.terms.max_release_files };
+            context.archives.fetch(&source.url, sha256, quota).await.map_err(|error| archive_fault(&error))
         }
         Some(ContentSource { config_map: None, archive: None }) => {
             Err(Fault::stall(Reason::InvalidObject, "spec.content.from names neither configMap nor archive"))

@@ -8,21 +8,22 @@ use std::{
 
 use reqwest::{Client, Response, StatusCode, Url, header, redirect};
 
-use super::{Admission, ArchiveError, ArchivePolicy, Refused, TooLarge};
+use super::{Admission, ArchiveError, ArchivePolicy, Bound, Refused, TooLarge};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The bytes behind a URL, at most `max_archive_bytes`.
+/// The bytes behind a URL, within a limit.
 pub(super) async fn download(
     url: &str,
     policy: &ArchivePolicy,
+    limit: Bound,
     admission: &Admission,
 ) -> Result<Vec<u8>, ArchiveError> {
     let mut target = Url::parse(url).map_err(|_| refused(Refused::Url(url.to_owned())))?;
     for _ in 0..=policy.max_redirects {
         let response = request(&target, admission).await?;
         match response.status() {
-            StatusCode::OK => return body(response, &target, policy).await,
+            StatusCode::OK => return body(response, &target, limit).await,
             status if status.is_redirection() => target = next_hop(&target, &response)?,
             status => return Err(unavailable(&target, format!("the server answered {status}"))),
         }
@@ -78,15 +79,14 @@ fn next_hop(target: &Url, response: &Response) -> Result<Url, ArchiveError> {
     Ok(next)
 }
 
-async fn body(mut response: Response, target: &Url, policy: &ArchivePolicy) -> Result<Vec<u8>, ArchiveError> {
-    let limit = policy.max_archive_bytes;
+async fn body(mut response: Response, target: &Url, limit: Bound) -> Result<Vec<u8>, ArchiveError> {
     let too_large = || ArchiveError::TooLarge(TooLarge::Download(limit));
-    if response.content_length().is_some_and(|length| length > limit) {
+    if response.content_length().is_some_and(|length| length > limit.most) {
         return Err(too_large());
     }
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| unavailable(target, causes(&error)))? {
-        if (bytes.len() + chunk.len()) as u64 > limit {
+        if (bytes.len() + chunk.len()) as u64 > limit.most {
             return Err(too_large());
         }
         bytes.extend_from_slice(&chunk);

@@ -8,21 +8,21 @@ mod address;
 mod fetch;
 mod unpack;
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use k8s_openapi::ByteString;
 use tokio::sync::Semaphore;
 
 pub use address::AddressKind;
-pub use unpack::unpack;
+use unpack::unpack;
 
 use super::{BlobDigest, Files};
 
 /// Archives held in memory at one time by one [`ArchiveFetcher`].
 const IN_MEMORY: usize = 2;
 
-/// What is accepted as an archive.
+/// What the operator accepts as an archive, whoever provides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArchivePolicy {
     /// Whether archives may lie at private, loopback and link-local addresses. For clusters without a way out and
@@ -33,7 +33,7 @@ pub struct ArchivePolicy {
     /// Most bytes that all files have together, unpacked.
     pub max_bytes: u64,
     /// Most files.
-    pub max_files: usize,
+    pub max_files: u64,
     /// How many times larger than its compressed form an archive may become (beyond the first MiB).
     pub max_ratio: u64,
     /// Most redirects followed.
@@ -52,6 +52,78 @@ impl Default for ArchivePolicy {
             max_ratio: 200,
             max_redirects: 3,
             timeout: Duration::from_mins(2),
+        }
+    }
+}
+
+/// What a provider permits of one release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Most bytes that all files have together.
+    pub max_bytes: u64,
+    /// Most files.
+    pub max_files: u64,
+}
+
+/// The most there may be of something, and by whose word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// So many are accepted, and no more.
+    pub most: u64,
+    /// Whose limit it is.
+    pub whose: Whose,
+}
+
+/// Who set a limit, and so could change it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// [`ArchivePolicy`].
+    Operator,
+    /// [`Quota`].
+    Provider,
+}
+
+impl fmt::Display for Whose {
+    /// The end of a sentence: what the limit is, and what to do.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Operator => "the most that the operator takes from an archive. Make it smaller and sign again",
+            Self::Provider => {
+                "the most that this provider's quota leaves room for. Make it smaller and sign again, or ask the provider"
+            }
+        })
+    }
+}
+
+impl Bound {
+    fn smaller(operator: u64, provider: u64) -> Self {
+        let whose = if provider < operator { Whose::Provider } else { Whose::Operator };
+        Self { most: operator.min(provider), whose }
+    }
+}
+
+/// What holds for one archive.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Bytes that are downloaded.
+    archive_bytes: Bound,
+    /// Bytes that all files have together.
+    bytes: Bound,
+    /// Files.
+    files: Bound,
+    /// See [`ArchivePolicy::max_ratio`].
+    ratio: u64,
+}
+
+impl ArchivePolicy {
+    /// The smaller one of each limit and the quota.
+    fn within(&self, quota: Quota) -> Limits {
+        let Quota { max_bytes, max_files } = quota;
+        Limits {
+            archive_bytes: Bound::smaller(self.max_archive_bytes, unpack::packed(max_bytes, max_files)),
+            bytes: Bound::smaller(self.max_bytes, max_bytes),
+            files: Bound::smaller(self.max_files, max_files),
+            ratio: self.max_ratio,
         }
     }
 }
@@ -137,14 +209,14 @@ pub enum Refused {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TooLarge {
     /// The download.
-    #[error("more than {0} bytes to download")]
-    Download(u64),
+    #[error("more than {} bytes to download, {}", .0.most, .0.whose)]
+    Download(Bound),
     /// The files together.
-    #[error("more than {0} bytes unpacked")]
-    Unpacked(u64),
+    #[error("more than {} bytes unpacked, {}", .0.most, .0.whose)]
+    Unpacked(Bound),
     /// The number of files.
-    #[error("more than {0} files")]
-    Files(usize),
+    #[error("more than {} files, {}", .0.most, .0.whose)]
+    Files(Bound),
 }
 
 /// Decides whether a connection may go to an address.
@@ -158,8 +230,8 @@ pub struct ArchiveFetcher {
     slots: Arc<Semaphore>,
 }
 
-impl std::fmt::Debug for ArchiveFetcher {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for ArchiveFetcher {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("ArchiveFetcher").field("policy", &self.policy).finish_non_exhaustive()
     }
 }
@@ -183,23 +255,24 @@ impl ArchiveFetcher {
         Self { policy, admission, slots: Arc::new(Semaphore::new(IN_MEMORY)) }
     }
 
-    /// Fetches an archive, compares its SHA-256, and unpacks it: path → bytes.
+    /// Fetches an archive, compares its SHA-256, and unpacks it: path → bytes. Of the policy's limits and the quota the
+    /// smaller ones hold, so that nothing is fetched in vain.
     ///
     /// # Errors
     /// [`ArchiveError`]; only [`ArchiveError::Unavailable`] may pass by itself.
-    pub async fn fetch(&self, url: &str, sha256: BlobDigest) -> Result<Files, ArchiveError> {
+    pub async fn fetch(&self, url: &str, sha256: BlobDigest, quota: Quota) -> Result<Files, ArchiveError> {
         let failed = |cause: String| ArchiveError::Unavailable { url: url.to_owned(), cause };
+        let limits = self.policy.within(quota);
         let work = async {
             let _slot = self.slots.acquire().await.map_err(|error| failed(error.to_string()))?;
-            let archive = fetch::download(url, &self.policy, self.admission.as_ref()).await?;
-            let policy = self.policy.clone();
+            let archive = fetch::download(url, &self.policy, limits.archive_bytes, self.admission.as_ref()).await?;
             let address = url.to_owned();
             let unpacking = tokio::task::spawn_blocking(move || {
                 let found = BlobDigest::of(&archive);
                 if found != sha256 {
                     return Err(ArchiveError::DigestMismatch { url: address, expected: sha256, found });
                 }
-                unpack(&archive, &policy)
+                unpack(&archive, &limits)
             });
             unpacking.await.map_err(|error| failed(error.to_string()))?
         };

@@ -20,6 +20,13 @@ fn small() -> ArchivePolicy {
     ArchivePolicy { max_archive_bytes: 1 << 20, max_bytes: 4 << 20, max_files: 10, ..ArchivePolicy::default() }
 }
 
+/// No quota, so that the policy alone holds.
+const UNLIMITED: Quota = Quota { max_bytes: u64::MAX, max_files: u64::MAX };
+
+fn operator(most: u64) -> Bound {
+    Bound { most, whose: Whose::Operator }
+}
+
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(bytes).unwrap();
@@ -50,7 +57,7 @@ fn archive(entries: &[(&str, EntryType, &[u8])]) -> Vec<u8> {
 }
 
 fn refusal(bytes: &[u8]) -> Refused {
-    match unpack(bytes, &small()) {
+    match unpack(bytes, &small().within(UNLIMITED)) {
         Err(ArchiveError::Refused(what)) => what,
         other => panic!("not refused: {other:?}"),
     }
@@ -71,7 +78,7 @@ fn plain_files_come_out_whatever_wrote_them() {
     }
     let tar = builder.into_inner().unwrap();
     let expected = Files::from([("index.html".to_owned(), Bytes::from("hi")), (long, Bytes::from("hi"))]);
-    assert_eq!(unpack(&gzip(&tar), &small()).unwrap(), expected);
+    assert_eq!(unpack(&gzip(&tar), &small().within(UNLIMITED)).unwrap(), expected);
 
     let folders = archive(&[
         ("./", EntryType::Directory, b""),
@@ -79,7 +86,8 @@ fn plain_files_come_out_whatever_wrote_them() {
         ("a/", EntryType::Directory, b""),
         ("./a/b", FILE, b"x"),
     ]);
-    assert_eq!(unpack(&folders, &small()).unwrap(), Files::from([("a/b".to_owned(), Bytes::from("x"))]));
+    let expected = Files::from([("a/b".to_owned(), Bytes::from("x"))]);
+    assert_eq!(unpack(&folders, &small().within(UNLIMITED)).unwrap(), expected);
 }
 
 #[test]
@@ -117,16 +125,66 @@ fn each_attack_is_refused_with_its_own_reason() {
 #[test]
 fn limits_hold_at_their_edge() {
     let policy = ArchivePolicy { max_bytes: 1000, max_files: 2, ..small() };
-    let result = |entries: &[(&str, EntryType, &[u8])]| unpack(&archive(entries), &policy).map(|files| files.len());
+    let result = |entries: &[(&str, EntryType, &[u8])]| {
+        unpack(&archive(entries), &policy.within(UNLIMITED)).map(|files| files.len())
+    };
     assert_eq!(result(&[("a", FILE, &[1; 600]), ("b", FILE, &[1; 400])]).unwrap(), 2);
     assert!(matches!(
         result(&[("a", FILE, &[1; 600]), ("b", FILE, &[1; 401])]),
-        Err(ArchiveError::TooLarge(TooLarge::Unpacked(1000)))
+        Err(ArchiveError::TooLarge(TooLarge::Unpacked(bound))) if bound == operator(1000)
     ));
     assert!(matches!(
         result(&[("a", FILE, b""), ("b", FILE, b""), ("c", FILE, b"")]),
-        Err(ArchiveError::TooLarge(TooLarge::Files(2)))
+        Err(ArchiveError::TooLarge(TooLarge::Files(bound))) if bound == operator(2)
     ));
+}
+
+#[test]
+fn of_policy_and_quota_the_smaller_one_holds_and_the_sentence_says_whose_it_is() {
+    let entries: &[(&str, EntryType, &[u8])] = &[("a", FILE, &[1; 600]), ("b", FILE, &[1; 400])];
+    let policy = |max_bytes, max_files| ArchivePolicy { max_bytes, max_files, ..small() };
+    let quota = |max_bytes, max_files| Quota { max_bytes, max_files };
+    let own = "the most that the operator takes from an archive. Make it smaller and sign again";
+    let theirs =
+        "the most that this provider's quota leaves room for. Make it smaller and sign again, or ask the provider";
+    for (policy, quota, expected) in [
+        (policy(1000, 2), quota(1000, 2), None),
+        (policy(999, 2), quota(1000, 2), Some(format!("more than 999 bytes unpacked, {own}"))),
+        (policy(1000, 2), quota(999, 2), Some(format!("more than 999 bytes unpacked, {theirs}"))),
+        (policy(999, 2), quota(999, 2), Some(format!("more than 999 bytes unpacked, {own}"))),
+        (policy(1000, 1), quota(1000, 2), Some(format!("more than 1 files, {own}"))),
+        (policy(1000, 2), quota(1000, 1), Some(format!("more than 1 files, {theirs}"))),
+    ] {
+        let error = unpack(&archive(entries), &policy.within(quota)).err().map(|error| error.to_string());
+        assert_eq!(
+            error,
+            expected.map(|sentence| format!("the archive is too large: {sentence}")),
+            "{policy:?} {quota:?}"
+        );
+    }
+}
+
+/// What the quota leaves room for unpacked must not fail for being packed.
+#[test]
+fn an_archive_of_a_whole_quota_is_always_small_enough_to_be_downloaded() {
+    let policy = ArchivePolicy { max_archive_bytes: 64 << 20, ..small() };
+    for (size, files) in [(0, 1), (1, 10), (100_000, 10), (2 << 20, 2)] {
+        let mut tar = Vec::new();
+        for number in 0..files {
+            let name = format!("{}{number}", "n".repeat(90));
+            entry(&mut tar, &name, FILE, "", &rand::random_iter().take(size).collect::<Vec<u8>>());
+        }
+        tar.resize(tar.len().next_multiple_of(10_240) + 10_240, 0);
+        // Stored without compression: the largest form.
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::none());
+        encoder.write_all(&tar).unwrap();
+        let packed = encoder.finish().unwrap();
+        let quota = Quota { max_bytes: (size * files) as u64, max_files: files as u64 };
+        let limits = policy.within(quota);
+        assert_eq!(limits.archive_bytes.whose, Whose::Provider);
+        assert!(packed.len() as u64 <= limits.archive_bytes.most, "{} {limits:?}", packed.len());
+        assert_eq!(unpack(&packed, &limits).unwrap().len(), files);
+    }
 }
 
 /// The bomb claims to be one small file; only the bytes that come tell. Hidden in a long-name entry, it never becomes
@@ -141,7 +199,7 @@ fn a_bomb_stops_at_the_limit_wherever_it_hides() {
     }
     let policy = ArchivePolicy { max_ratio: 1_000_000, max_files: 10, max_bytes: 1 << 20, ..small() };
     let bomb = archive(&[("bomb", EntryType::GNULongName, &zeros), ("after", FILE, b"")]);
-    assert!(matches!(unpack(&bomb, &policy), Err(ArchiveError::TooLarge(TooLarge::Unpacked(_)))));
+    assert!(matches!(unpack(&bomb, &policy.within(UNLIMITED)), Err(ArchiveError::TooLarge(TooLarge::Unpacked(_)))));
 }
 
 #[test]
@@ -215,7 +273,7 @@ async fn private_addresses_are_refused_before_anything_is_sent() {
     let refused = |url: String| {
         let fetcher = fetcher.clone();
         async move {
-            match fetcher.fetch(&url, digest).await {
+            match fetcher.fetch(&url, digest, UNLIMITED).await {
                 Err(ArchiveError::Refused(what)) => what,
                 other => panic!("{url} was not refused: {other:?}"),
             }
@@ -240,7 +298,7 @@ async fn private_addresses_are_refused_before_anything_is_sent() {
     assert_eq!(INNER_HITS.load(Ordering::SeqCst), 0, "the inner server was never asked");
 
     let open = ArchiveFetcher::new(ArchivePolicy { allow_private_addresses: true, ..small() });
-    let files = open.fetch(&format!("http://{door}/name"), digest).await.unwrap();
+    let files = open.fetch(&format!("http://{door}/name"), digest, UNLIMITED).await.unwrap();
     assert_eq!(files, Files::from([("index.html".to_owned(), Bytes::from("hello"))]));
     assert_eq!(INNER_HITS.load(Ordering::SeqCst), 1);
 }
@@ -250,7 +308,7 @@ async fn wrong_late_large_and_missing_archives_are_told_apart() {
     tls();
     let bytes = archive(&[("index.html", FILE, b"hello")]);
     let digest = BlobDigest::of(&bytes);
-    let large = vec![0_u8; (1 << 20) + 1];
+    let large = vec![0_u8; (1 << 20) + 2];
     let streamed = large.clone();
     let router = Router::new()
         .route("/site", get(move || async move { bytes }))
@@ -269,7 +327,7 @@ async fn wrong_late_large_and_missing_archives_are_told_apart() {
     let fetcher = ArchiveFetcher::new(policy);
     let fetch = |path: &str, digest| {
         let (fetcher, url) = (fetcher.clone(), format!("http://{address}/{path}"));
-        async move { fetcher.fetch(&url, digest).await }
+        async move { fetcher.fetch(&url, digest, UNLIMITED).await }
     };
 
     assert!(fetch("site", digest).await.is_ok());
@@ -282,7 +340,18 @@ async fn wrong_late_large_and_missing_archives_are_told_apart() {
     for path in ["large", "streamed"] {
         let result = fetch(path, digest).await;
         assert!(
-            matches!(result, Err(ArchiveError::TooLarge(TooLarge::Download(limit))) if limit == 1 << 20),
+            matches!(result, Err(ArchiveError::TooLarge(TooLarge::Download(bound))) if bound == operator(1 << 20)),
+            "{path}: {result:?}"
+        );
+    }
+    // The whole of it would come under the policy alone.
+    let roomy = ArchiveFetcher::new(ArchivePolicy { max_archive_bytes: 2 << 20, ..fetcher.policy.clone() });
+    for path in ["large", "streamed"] {
+        let result =
+            roomy.fetch(&format!("http://{address}/{path}"), digest, Quota { max_bytes: 1, max_files: 0 }).await;
+        let bound = Bound { most: 1 << 20 | 1, whose: Whose::Provider };
+        assert!(
+            matches!(result, Err(ArchiveError::TooLarge(TooLarge::Download(found))) if found == bound),
             "{path}: {result:?}"
         );
     }
@@ -291,6 +360,6 @@ async fn wrong_late_large_and_missing_archives_are_told_apart() {
         assert!(matches!(&result, Err(ArchiveError::Unavailable { .. })), "{path}: {result:?}");
     }
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
-    let result = fetcher.fetch(&format!("http://{free}/site"), digest).await;
+    let result = fetcher.fetch(&format!("http://{free}/site"), digest, UNLIMITED).await;
     assert!(matches!(&result, Err(ArchiveError::Unavailable { cause, .. }) if cause.contains("refused")), "{result:?}");
 }

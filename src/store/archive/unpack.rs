@@ -9,11 +9,15 @@ use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use tar::{Archive, EntryType};
 
-use super::{ArchiveError, ArchivePolicy, Refused, TooLarge};
+use super::{ArchiveError, Limits, Refused, TooLarge};
 use crate::store::{Files, release::check_path};
 
 /// Room for names and headers: tar pads and describes each file with blocks of 512 bytes, long names with more.
 const OVERHEAD_PER_FILE: u64 = 4096;
+/// Room for the rest at least: folders are described too, and an archive of few files may have many.
+const OVERHEAD: u64 = 1 << 20;
+/// What packing adds to bytes that cannot be made smaller, as a part of them: more than gzip does with any setting.
+const PACKING: u64 = 1024;
 /// Growth below this is never called a bomb: small archives of blank files grow much.
 const RATIO_FLOOR: u64 = 1 << 20;
 
@@ -22,24 +26,33 @@ const RATIO_FLOOR: u64 = 1 << 20;
 /// # Errors
 /// [`ArchiveError::Refused`] for anything but plain files at plain relative paths, each once, and
 /// [`ArchiveError::TooLarge`].
-pub fn unpack(archive: &[u8], policy: &ArchivePolicy) -> Result<Files, ArchiveError> {
-    let overhead = OVERHEAD_PER_FILE * (policy.max_files as u64 + 1);
-    let absolute = policy.max_bytes.saturating_add(overhead);
-    let ratio = (archive.len() as u64).saturating_mul(policy.max_ratio).max(RATIO_FLOOR);
+pub(super) fn unpack(archive: &[u8], limits: &Limits) -> Result<Files, ArchiveError> {
+    let absolute = with_headers(limits.bytes.most, limits.files.most);
+    let ratio = (archive.len() as u64).saturating_mul(limits.ratio).max(RATIO_FLOOR);
     let mut limited = Limited { inner: MultiGzDecoder::new(archive), left: absolute.min(ratio), passed: false };
-    let result = read_entries(&mut limited, policy);
+    let result = read_entries(&mut limited, limits);
     if !limited.passed {
         return result;
     }
     // Past the limit the reader only fails, so whatever the tar reader made of it, this is why.
     Err(if ratio < absolute {
-        ArchiveError::Refused(Refused::Bomb(policy.max_ratio))
+        ArchiveError::Refused(Refused::Bomb(limits.ratio))
     } else {
-        ArchiveError::TooLarge(TooLarge::Unpacked(policy.max_bytes))
+        ArchiveError::TooLarge(TooLarge::Unpacked(limits.bytes))
     })
 }
 
-fn read_entries(reader: impl Read, policy: &ArchivePolicy) -> Result<Files, ArchiveError> {
+/// The most bytes that a tar archive of such files has.
+const fn with_headers(bytes: u64, files: u64) -> u64 {
+    bytes.saturating_add(files.saturating_mul(OVERHEAD_PER_FILE)).saturating_add(OVERHEAD)
+}
+
+/// The most bytes that a compressed archive of such files has.
+pub(super) const fn packed(bytes: u64, files: u64) -> u64 {
+    with_headers(bytes, files).saturating_add(bytes / PACKING)
+}
+
+fn read_entries(reader: impl Read, limits: &Limits) -> Result<Files, ArchiveError> {
     let mut files = Files::new();
     let mut total = 0_u64;
     let mut archive = Archive::new(reader);
@@ -60,12 +73,12 @@ fn read_entries(reader: impl Read, policy: &ArchivePolicy) -> Result<Files, Arch
             EntryType::Regular | EntryType::Continuous => {}
             other => return Err(refused(Refused::NotAFile { path: raw, kind: name_of(other) })),
         }
-        if files.len() >= policy.max_files {
-            return Err(ArchiveError::TooLarge(TooLarge::Files(policy.max_files)));
+        if files.len() as u64 >= limits.files.most {
+            return Err(ArchiveError::TooLarge(TooLarge::Files(limits.files)));
         }
         total = total.saturating_add(entry.size());
-        if total > policy.max_bytes {
-            return Err(ArchiveError::TooLarge(TooLarge::Unpacked(policy.max_bytes)));
+        if total > limits.bytes.most {
+            return Err(ArchiveError::TooLarge(TooLarge::Unpacked(limits.bytes)));
         }
         let mut bytes = Vec::new();
         entry.read_to_end(&mut bytes).map_err(|error| format(&error))?;

@@ -46,7 +46,7 @@ pub enum IdError {
     Blob,
     /// A release id has another form.
     #[error(
-        "a release id is written as `sha256:` and 64 lower-case hex digits; `kubectl hosting publish` prints the id of a folder"
+        "a release id is written as `sha256:` and 64 lower-case hex digits; `kubectl hosting sign` works it out from the files"
     )]
     Release,
 }
