@@ -266,6 +266,7 @@ fn serve_sites(
         clock: Arc::new(clock::wall),
         revoked: Arc::new(move |key| revocations.revoked(key)),
         patience: site::PATIENCE,
+        blob_patience: site::blob_patience,
     };
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, site::router(service)).await {

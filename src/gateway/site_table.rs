@@ -7,9 +7,12 @@ use std::{
 };
 
 use futures::{Stream, stream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
-use super::site_protocol::{SiteName, Target};
+use super::{
+    site::READS_A_SITE,
+    site_protocol::{SiteName, Target},
+};
 use crate::{
     capability::{Did, Key, Nanos, RevocationKey},
     store::{Release, ReleaseId, publish::Publisher},
@@ -64,6 +67,7 @@ struct Entry {
     report: Option<SiteReport>,
     manifest: Option<Arc<Release>>,
     changed: Arc<Notify>,
+    reads: Arc<Semaphore>,
 }
 
 #[derive(Default)]
@@ -110,8 +114,8 @@ impl SiteTable {
     pub fn set(&self, site: &SiteName, target: SiteTarget) {
         let mut state = self.state();
         let Some(entry) = state.sites.get_mut(site) else {
-            let changed = Arc::new(Notify::new());
-            state.sites.insert(site.clone(), Entry { target, report: None, manifest: None, changed });
+            let (changed, reads) = (Arc::default(), Arc::new(Semaphore::new(READS_A_SITE)));
+            state.sites.insert(site.clone(), Entry { target, report: None, manifest: None, changed, reads });
             return;
         };
         if entry.target == target {
@@ -119,6 +123,8 @@ impl SiteTable {
         }
         if entry.target.site != target.site {
             entry.report = None;
+            // What is still on its way to the one before is not to stand in its way.
+            entry.reads = Arc::new(Semaphore::new(READS_A_SITE));
         }
         if (&entry.target.owner, entry.target.release) != (&target.owner, target.release) {
             entry.manifest = None;
@@ -189,6 +195,11 @@ impl SiteTable {
     /// Wakes those who wait when the target changes or goes.
     pub(super) fn changes(&self, site: &SiteName) -> Option<Arc<Notify>> {
         self.state().sites.get(site).map(|entry| entry.changed.clone())
+    }
+
+    /// The blobs that may be on their way to a site.
+    pub(super) fn reads(&self, site: &SiteName) -> Option<Arc<Semaphore>> {
+        self.state().sites.get(site).map(|entry| entry.reads.clone())
     }
 
     pub(super) fn manifest(&self, site: &SiteName) -> Option<Arc<Release>> {

@@ -9,9 +9,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use super::{
-    BlobDigest, Files, ObjectStore, StoreError,
+    BlobDigest, Files, ObjectStore, Pieces, StoreError,
     release::{FileEntry, MAX_MANIFEST_BYTES, Release, ReleaseError, ReleaseId},
 };
 use crate::capability::Did;
@@ -283,15 +284,17 @@ impl Publisher {
         }
     }
 
-    /// The bytes of a file, verified; `None` when the store does not have them.
+    /// Opens a file. Its last bytes come only once all together hash to its name, so who has them all has the file.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] when what is stored does not hash to its name, and the store's own errors.
-    pub async fn load_blob(&self, owner: &Did, file: &FileEntry) -> Result<Option<Bytes>, StoreError> {
+    /// [`StoreError::Lost`], and the store's own errors. What is stored under the name and is something else ends in
+    /// [`StoreError::Corrupt`].
+    pub async fn open_blob(&self, owner: &Did, file: &FileEntry) -> Result<Pieces, StoreError> {
         let key = self.blob_key(owner, file.sha256);
-        let Some(bytes) = self.store.get(&key, file.size).await? else { return Ok(None) };
-        let found = BlobDigest::of(&bytes);
-        if found == file.sha256 { Ok(Some(bytes)) } else { Err(StoreError::Corrupt { key, found: found.to_string() }) }
+        match self.store.open(&key, file.size).await? {
+            Some(pieces) => Ok(verified(pieces, key, file.sha256)),
+            None => Err(StoreError::Lost(key)),
+        }
     }
 
     /// Every key of an owner starts with this: a fixed length, and nothing an owner writes.
@@ -313,6 +316,36 @@ async fn read_verified(source: &dyn BlobSource, path: &str, expected: BlobDigest
     let bytes = read.ok_or_else(|| PublishError::FileMissing { path: path.to_owned() })?;
     let found = BlobDigest::of(&bytes);
     if found == expected { Ok(bytes) } else { Err(PublishError::FileChanged { path: path.to_owned(), found }) }
+}
+
+/// The same bytes, hashed on the way; one piece is held back until it is known what follows.
+fn verified(pieces: Pieces, key: String, sha256: BlobDigest) -> Pieces {
+    let start = Verifying { pieces, key, sha256, hash: Sha256::new(), held: None };
+    let verified = stream::try_unfold(Some(start), async |state| {
+        let Some(mut state) = state else { return Ok(None) };
+        while let Some(piece) = state.pieces.try_next().await? {
+            state.hash.update(&piece);
+            if let Some(earlier) = state.held.replace(piece) {
+                return Ok(Some((earlier, Some(state))));
+            }
+        }
+        let Verifying { pieces: _, key, sha256, hash, held } = state;
+        let found = BlobDigest::from_bytes(hash.finalize().into());
+        if found != sha256 {
+            return Err(StoreError::Corrupt { key, found: found.to_string() });
+        }
+        Ok(held.map(|last| (last, None)))
+    });
+    verified.boxed()
+}
+
+/// A file that is on its way.
+struct Verifying {
+    pieces: Pieces,
+    key: String,
+    sha256: BlobDigest,
+    hash: Sha256,
+    held: Option<Bytes>,
 }
 
 #[cfg(test)]

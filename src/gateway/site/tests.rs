@@ -44,7 +44,7 @@ pub(crate) struct World {
     /// Seconds by which the operator's clock goes ahead.
     pub(crate) ahead: Arc<AtomicI64>,
     pub(crate) revoked: Arc<Mutex<BTreeSet<RevocationKey>>>,
-    service: SiteService,
+    pub(super) service: SiteService,
 }
 
 pub(crate) fn key() -> Key {
@@ -69,6 +69,7 @@ impl World {
             }),
             revoked: Arc::new(move |link| list.lock().unwrap().contains(link)),
             patience: Duration::from_millis(300),
+            blob_patience,
         };
         let site = SiteName::new("shop", "web").unwrap();
         Self { table, store, publisher, provider, owner: key(), site, ahead, revoked, service }
@@ -131,13 +132,13 @@ pub(crate) async fn listen(router: Router) -> (SocketAddr, JoinHandle<()>) {
     (address, tokio::spawn(async move { axum::serve(listener, router).await.unwrap() }))
 }
 
-struct Asker {
-    address: SocketAddr,
+pub(super) struct Asker {
+    pub(super) address: SocketAddr,
     client: Client,
 }
 
 impl Asker {
-    async fn new(world: &World) -> Self {
+    pub(super) async fn new(world: &World) -> Self {
         Self { address: listen(world.router()).await.0, client: Client::new() }
     }
 
@@ -150,7 +151,7 @@ impl Asker {
         (response.status().as_u16(), response.bytes().await.unwrap())
     }
 
-    async fn ask(&self, credentials: &SiteCredentials, path: &str) -> (u16, Bytes) {
+    pub(super) async fn ask(&self, credentials: &SiteCredentials, path: &str) -> (u16, Bytes) {
         let authorization = credentials.authorization(path, now(), 42, rand::random()).unwrap();
         self.send(path, Some(authorization)).await
     }
@@ -175,7 +176,8 @@ async fn the_current_key_gets_target_manifest_and_blobs_of_the_targeted_release_
     world.fill();
     asker.refused(&credentials, POLL, 403, "NotCurrent").await;
 
-    let files = random_files(&["index.html", "a.css"]);
+    let mut files = random_files(&["index.html", "a.css"]);
+    files.insert("long.bin".into(), rand::random::<[u8; 32]>().repeat(1000).into());
     let others = random_files(&["index.html"]);
     let (release, other) = (world.publish(&files).await, world.publish(&others).await);
     world.table.set(&world.site, world.target(&key, release));
@@ -194,6 +196,13 @@ async fn the_current_key_gets_target_manifest_and_blobs_of_the_targeted_release_
     let foreign = BlobDigest::of(&others["index.html"]);
     asker.refused(&credentials, &format!("/v1/releases/{other}?site=shop/web"), 404, "").await;
     asker.refused(&credentials, &format!("/v1/blobs/{foreign}?site=shop/web"), 404, "").await;
+
+    let digest = BlobDigest::of(&files["long.bin"]);
+    world.store.corrupt(&world.blob_key(digest), Bytes::from(vec![1; files["long.bin"].len()]));
+    let path = format!("/v1/blobs/{digest}?site=shop/web");
+    let authorization = credentials.authorization(&path, now(), 42, rand::random()).unwrap();
+    let request = asker.client.get(format!("http://{}{path}", asker.address)).header("authorization", authorization);
+    assert!(request.send().await.unwrap().bytes().await.is_err(), "what turns out wrong is cut short");
 
     let digest = BlobDigest::of(&files["index.html"]);
     let path = format!("/v1/blobs/{digest}?site=shop/web");

@@ -5,6 +5,7 @@ use std::{
     path::Path,
 };
 
+use futures::TryStreamExt as _;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto::Builder,
@@ -16,7 +17,10 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::store::{
     Files,
-    publish::{Publisher, tests::owner},
+    publish::{
+        Publisher,
+        tests::{owner, read},
+    },
     release::Release,
 };
 
@@ -154,6 +158,24 @@ async fn answers_are_told_apart_by_what_to_do() {
 }
 
 #[tokio::test]
+async fn a_body_comes_as_it_is_sent_and_not_beyond_its_limit() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    let receiver = std::sync::Arc::new(std::sync::Mutex::new(receiver));
+    let router = axum::Router::new().fallback(async move || {
+        let pieces = stream::poll_fn(move |context| receiver.lock().unwrap().poll_recv(context));
+        axum::body::Body::from_stream(pieces.map(Ok::<Bytes, std::io::Error>))
+    });
+    let store = S3Store::new(&fake(router).await);
+    let (opened, _) = tokio::join!(store.open("a", 8), sender.send("first".into()));
+    let mut pieces = opened.unwrap().unwrap();
+    assert_eq!(pieces.try_next().await.unwrap().unwrap(), "first", "the rest was not sent yet");
+    sender.send("more".into()).await.unwrap();
+    let error = pieces.try_next().await.unwrap_err();
+    assert!(matches!(&error, StoreError::TooLarge { key, limit: 8 } if key == "a"), "{error}");
+}
+
+#[tokio::test]
 async fn a_write_carries_its_sha256_and_no_other_checksum() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let (sender, mut seen) = tokio::sync::mpsc::unbounded_channel();
@@ -205,7 +227,7 @@ async fn a_release_published_over_http_is_read_back_whole() {
     let loaded = publisher.load_release(&owner(), release.id()).await.unwrap().unwrap();
     assert_eq!(loaded, release);
     for (path, file) in loaded.files() {
-        assert_eq!(publisher.load_blob(&owner(), file).await.unwrap().as_ref(), files.get(path));
+        assert_eq!(read(&publisher, file).await.unwrap(), files[path]);
     }
 }
 
