@@ -14,7 +14,7 @@ use crate::{
     plan::conditions::Value,
     store::{
         BlobDigest, Files, StoreError,
-        archive::{self, ArchiveError},
+        archive::{self, ArchiveError, Fetched},
         publish::PublishError,
         release::{Release, ReleaseId},
     },
@@ -135,7 +135,7 @@ async fn fetch_and_publish(
     candidate: &Candidate,
     id: ReleaseId,
 ) -> Result<u64, Fault> {
-    let files = match &candidate.wanted.source {
+    let fetched = match &candidate.wanted.source {
         None => {
             return Err(Fault::wait(
                 Reason::ReleaseNotFound,
@@ -146,7 +146,7 @@ async fn fetch_and_publish(
             ));
         }
         Some(ContentSource { config_map: Some(reference), .. }) => {
-            config_map(subject, context, &reference.name).await?
+            Fetched::from(config_map(subject, context, &reference.name).await?)
         }
         Some(ContentSource { archive: Some(source), .. }) => {
             let sha256 = BlobDigest::parse(&source.sha256)
@@ -157,10 +157,10 @@ async fn fetch_and_publish(
             return Err(Fault::stall(Reason::InvalidObject, "spec.content.from names neither configMap nor archive"));
         }
     };
-    let release = Release::from_files(&files)
+    let release = Release::from_files(&fetched.files)
         .map_err(|error| Fault::stall(Reason::InvalidObject, format!("the files make no release: {error}")))?;
     within_quota(&release, served)?;
-    let report = served.publisher.publish_files(&subject.owner, id, &files).await.map_err(publish_fault)?;
+    let report = served.publisher.publish_files(&subject.owner, id, &fetched.files).await.map_err(publish_fault)?;
     tracing::info!(
         namespace = subject.namespace, name = subject.name, release = %report.release,
         uploaded = report.uploaded_blobs, bytes = report.uploaded_bytes, present = report.present_blobs,
