@@ -1,5 +1,5 @@
-//! The connections of an HTTP listener: limited in number, in the length of a request, and closed when nothing moves;
-//! counted to the byte.
+//! The connections of an HTTP listener: limited in number, in the length of a request, and in the time without an
+//! answer; counted to the byte.
 
 use std::{
     io,
@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-/// A connection on which no byte moved for so long is closed.
+/// A connection is closed when nothing was sent for so long since the last answer, or since a request began.
 const IDLE: Duration = Duration::from_mins(1);
 /// Longest request, in bytes. None has a body, and the largest head carries an invocation.
 const LONGEST_REQUEST: usize = 64 << 10;
@@ -89,7 +89,10 @@ impl<S> Connection<S> {
 
     fn received(&mut self, bytes: usize) -> io::Result<()> {
         self.meter.received.fetch_add(bytes as u64, Ordering::Relaxed);
-        self.idle.as_mut().reset(Instant::now() + IDLE);
+        // Its first byte only: who sends a request byte by byte gains no time.
+        if self.asked == 0 && bytes > 0 {
+            self.idle.as_mut().reset(Instant::now() + IDLE);
+        }
         self.asked += bytes;
         if self.asked <= LONGEST_REQUEST {
             return Ok(());
@@ -99,13 +102,15 @@ impl<S> Connection<S> {
 
     fn sent(&mut self, bytes: usize) {
         self.meter.sent.fetch_add(bytes as u64, Ordering::Relaxed);
-        self.asked = 0;
-        self.idle.as_mut().reset(Instant::now() + IDLE);
+        if bytes > 0 {
+            self.asked = 0;
+            self.idle.as_mut().reset(Instant::now() + IDLE);
+        }
     }
 
     fn poll_idle(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
         ready!(self.idle.as_mut().poll(context));
-        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "nothing moved on the connection"))
+        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "nothing was sent on the connection"))
     }
 }
 
@@ -164,6 +169,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
 
     #[tokio::test]
@@ -179,5 +186,42 @@ mod tests {
         assert!(tokio::time::timeout(Duration::from_millis(200), connections.accept()).await.is_err());
         drop(first);
         tokio::time::timeout(Duration::from_secs(20), connections.accept()).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_does_not_end_holds_its_connection_no_longer_than_silence() {
+        let (mut peer, stream) = tokio::io::duplex(1024);
+        let mut connection = Connection::new(stream, Arc::default(), None);
+        let begun = Instant::now();
+        let drip = async {
+            for _ in 0..100 {
+                peer.write_all(b"x").await.unwrap();
+                tokio::time::sleep(IDLE / 10).await;
+            }
+        };
+        let mut request = Vec::new();
+        let error = tokio::select! {
+            result = connection.read_to_end(&mut request) => result.unwrap_err(),
+            () = drip => panic!("the connection is still open"),
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(begun.elapsed() < IDLE * 2, "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_late_still_gets_a_late_answer() {
+        let (mut peer, stream) = tokio::io::duplex(1024);
+        let mut connection = Connection::new(stream, Arc::default(), None);
+        let almost = IDLE - Duration::from_secs(1);
+        for _ in 0..3 {
+            assert!(tokio::time::timeout(almost, connection.read_u8()).await.is_err(), "it is open, and waits");
+            peer.write_all(b"?").await.unwrap();
+            assert_eq!(connection.read_u8().await.unwrap(), b'?');
+            assert!(tokio::time::timeout(almost, connection.read_u8()).await.is_err(), "the answer is being made");
+            connection.write_all(b"!").await.unwrap();
+            assert_eq!(peer.read_u8().await.unwrap(), b'!');
+        }
+        let error = connection.read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }
