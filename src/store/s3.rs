@@ -116,7 +116,9 @@ impl ObjectStore for S3Store {
         let action = self.action("reading", key);
         let answer = match self.client.get_object().bucket(&self.bucket).key(key).send().await {
             Ok(answer) => answer,
-            Err(error) => return absent_or_failed(action, &error).map(|()| None),
+            // Said in so many words: any proxy between may answer 404, and who reads "nothing there" may write there.
+            Err(error) if error.code() == Some("NoSuchKey") => return Ok(None),
+            Err(error) => return Err(failed(action, &error)),
         };
         let announced = answer.content_length().and_then(|length| u64::try_from(length).ok()).unwrap_or(0);
         if announced > limit {
@@ -141,7 +143,10 @@ impl ObjectStore for S3Store {
         match self.client.head_object().bucket(&self.bucket).key(key).send().await {
             // Only an object without a body may leave its length out.
             Ok(answer) => Ok(Some(answer.content_length().and_then(|length| u64::try_from(length).ok()).unwrap_or(0))),
-            Err(error) => absent_or_failed(self.action("looking for", key), &error).map(|()| None),
+            // It has no body that could say more. What stands there is read before it counts, and what is written over
+            // it is the same.
+            Err(error) if not_found(&error) => Ok(None),
+            Err(error) => Err(failed(self.action("looking for", key), &error)),
         }
     }
 
@@ -194,17 +199,9 @@ impl Body {
     }
 }
 
-/// `Ok` when the service says that there is no such object. A HEAD has no body to say whether the bucket is missing;
-/// the write that follows tells.
-fn absent_or_failed<E>(action: String, error: &SdkError<E, HttpResponse>) -> Result<(), StoreError>
-where
-    E: ProvideErrorMetadata + Error + 'static,
-{
+fn not_found<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
     let status = error.raw_response().map(|response| response.status().as_u16());
-    match (status, error.code()) {
-        (Some(404), None | Some("NoSuchKey" | "NotFound")) => Ok(()),
-        _ => Err(failed(action, error)),
-    }
+    status == Some(404) && matches!(error.code(), None | Some("NotFound"))
 }
 
 fn failed<E>(action: String, error: &SdkError<E, HttpResponse>) -> StoreError

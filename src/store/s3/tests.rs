@@ -157,6 +157,30 @@ async fn answers_are_told_apart_by_what_to_do() {
     }
 }
 
+/// What a proxy says of a host that it does not know must not make a prefix look free.
+#[tokio::test]
+async fn only_the_service_itself_can_say_that_nothing_is_there() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let writes = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    for text in ["", "404 page not found", "<html><h1>Not Found</h1></html>", "<Error><Code>NotFound</Code></Error>"] {
+        let count = writes.clone();
+        let router = axum::Router::new().fallback(async move |method: axum::http::Method| {
+            count.fetch_add(usize::from(method == axum::http::Method::PUT), std::sync::atomic::Ordering::SeqCst);
+            (axum::http::StatusCode::NOT_FOUND, text)
+        });
+        let store = S3Store::new(&fake(router).await);
+        let error = store.get("a", 10).await.unwrap_err();
+        assert!(
+            matches!(&error, StoreError::Refused { cause, .. } if cause.starts_with("HTTP 404")),
+            "{text}: {error}"
+        );
+        let publisher = Publisher::new(std::sync::Arc::new(store), "hosting");
+        let error = publisher.claim_prefix("installation-1").await.unwrap_err();
+        assert!(error.to_string().contains("HTTP 404"), "{error}");
+    }
+    assert_eq!(writes.load(std::sync::atomic::Ordering::SeqCst), 0, "no marker is overwritten");
+}
+
 #[tokio::test]
 async fn a_body_comes_as_it_is_sent_and_not_beyond_its_limit() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
