@@ -54,6 +54,19 @@ pub enum StoreError {
     /// An object that a release is made of is gone.
     #[error("{0} is not in the store any more")]
     Lost(String),
+    /// A manifest gives a file another size than its bytes have, so what is sent could not be what was announced.
+    #[error(
+        "{key} holds {found} bytes where the manifest of the release names {expected}; make the manifest from the files again, \
+         and sign the release that it gives"
+    )]
+    OtherSize {
+        /// The key read.
+        key: String,
+        /// The size in the manifest, in bytes.
+        expected: u64,
+        /// The size of what is stored, in bytes.
+        found: u64,
+    },
     /// An object is larger than anything stored under its key can be.
     #[error("{key} is larger than {limit} bytes, the most that belongs there; it was not read")]
     TooLarge {

@@ -288,11 +288,11 @@ impl Publisher {
     ///
     /// # Errors
     /// [`StoreError::Lost`], and the store's own errors. What is stored under the name and is something else ends in
-    /// [`StoreError::Corrupt`].
+    /// [`StoreError::Corrupt`], and a size that is not the manifest's in [`StoreError::OtherSize`].
     pub async fn open_blob(&self, owner: &Did, file: &FileEntry) -> Result<Pieces, StoreError> {
         let key = self.blob_key(owner, file.sha256);
         match self.store.open(&key, file.size).await? {
-            Some(pieces) => Ok(verified(pieces, key, file.sha256)),
+            Some(pieces) => Ok(verified(pieces, key, file)),
             None => Err(StoreError::Lost(key)),
         }
     }
@@ -319,20 +319,25 @@ async fn read_verified(source: &dyn BlobSource, path: &str, expected: BlobDigest
 }
 
 /// The same bytes, hashed on the way; one piece is held back until it is known what follows.
-fn verified(pieces: Pieces, key: String, sha256: BlobDigest) -> Pieces {
-    let start = Verifying { pieces, key, sha256, hash: Sha256::new(), held: None };
+fn verified(pieces: Pieces, key: String, file: &FileEntry) -> Pieces {
+    let FileEntry { sha256, size: expected, media_type: _ } = *file;
+    let start = Verifying { pieces, key, sha256, expected, hash: Sha256::new(), size: 0, held: None };
     let verified = stream::try_unfold(Some(start), async |state| {
         let Some(mut state) = state else { return Ok(None) };
         while let Some(piece) = state.pieces.try_next().await? {
             state.hash.update(&piece);
+            state.size += piece.len() as u64;
             if let Some(earlier) = state.held.replace(piece) {
                 return Ok(Some((earlier, Some(state))));
             }
         }
-        let Verifying { pieces: _, key, sha256, hash, held } = state;
+        let Verifying { pieces: _, key, sha256, expected, hash, size, held } = state;
         let found = BlobDigest::from_bytes(hash.finalize().into());
         if found != sha256 {
             return Err(StoreError::Corrupt { key, found: found.to_string() });
+        }
+        if size != expected {
+            return Err(StoreError::OtherSize { key, expected, found: size });
         }
         Ok(held.map(|last| (last, None)))
     });
@@ -344,7 +349,9 @@ struct Verifying {
     pieces: Pieces,
     key: String,
     sha256: BlobDigest,
+    expected: u64,
     hash: Sha256,
+    size: u64,
     held: Option<Bytes>,
 }
 

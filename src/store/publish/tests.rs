@@ -147,6 +147,21 @@ async fn the_end_of_a_file_is_held_back_until_the_whole_is_known() {
 }
 
 #[tokio::test]
+async fn a_manifest_that_lies_about_a_size_gives_no_file() {
+    let (_, publisher) = setup();
+    let files = site(&[("a", "page")]);
+    let release = Release::from_files(&files).unwrap();
+    publisher.publish(&owner(), &release, &files).await.unwrap();
+    let file = &release.files()["a"];
+    let larger = FileEntry { size: 10, ..file.clone() };
+    let error = read(&publisher, &larger).await.unwrap_err();
+    assert!(matches!(error, StoreError::OtherSize { expected: 10, found: 4, .. }), "{error}");
+    let smaller = FileEntry { size: 3, ..file.clone() };
+    let error = read(&publisher, &smaller).await.unwrap_err();
+    assert!(matches!(error, StoreError::TooLarge { limit: 3, .. }), "{error}");
+}
+
+#[tokio::test]
 async fn a_prefix_has_one_installation() {
     let (store, publisher) = setup();
     publisher.claim_prefix("one").await.unwrap();
