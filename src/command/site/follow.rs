@@ -134,15 +134,10 @@ impl Follower {
     /// Puts one blob into its place, from the release served now where it has it.
     async fn take_blob(&self, digest: BlobDigest, pack: &Pack, old: Option<&Held>) -> Result<(), FollowError> {
         if let Some(old) = old.filter(|old| old.pack.size(&digest).is_some()) {
-            let mut writer = pack.writer(digest).map_err(WriteError::Disk)?;
-            let mut pieces = std::pin::pin!(old.pack.stream(&digest));
-            while let Some(piece) = pieces.try_next().await.map_err(WriteError::Disk)? {
-                writer.write(piece).await?;
+            match copy(digest, &old.pack, pack).await {
+                Ok(()) => return Ok(()),
+                Err(error) => tracing::warn!(%digest, %error, "a file is fetched anew, since the disk did not keep it"),
             }
-            if writer.finish().is_ok() {
-                return Ok(());
-            }
-            // The disk lost it; the operator still has it.
         }
         let mut writer = pack.writer(digest).map_err(WriteError::Disk)?;
         let mut pieces = std::pin::pin!(self.operator.blob(digest).await?);
@@ -151,6 +146,15 @@ impl Follower {
         }
         Ok(writer.finish()?)
     }
+}
+
+async fn copy(digest: BlobDigest, from: &Pack, to: &Pack) -> Result<(), WriteError> {
+    let mut writer = to.writer(digest)?;
+    let mut pieces = std::pin::pin!(from.stream(&digest));
+    while let Some(piece) = pieces.try_next().await? {
+        writer.write(piece).await?;
+    }
+    writer.finish()
 }
 
 #[cfg(test)]
@@ -199,6 +203,26 @@ mod tests {
         follower.step().await.unwrap();
         assert_eq!(world.store.take_requests().get, 1, "only the one that was missing");
         for (path, bytes) in &files {
+            assert_eq!(served(&serving, path).await, *bytes, "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_disk_lost_is_fetched_from_the_operator() {
+        let world = World::new();
+        world.fill();
+        let key = key();
+        let first = random_files(&["index.html"]);
+        world.table.set(&world.site, world.target(&key, world.publish(&first).await));
+        let (mut follower, serving) = follower(&world, &key).await;
+        follower.step().await.unwrap();
+        let second: crate::store::Files =
+            [("moved.html".to_owned(), first["index.html"].clone()), ("new.html".to_owned(), Bytes::from("new"))]
+                .into();
+        world.table.set(&world.site, world.target(&key, world.publish(&second).await));
+        serving.borrow().held().unwrap().pack.lose();
+        follower.step().await.unwrap();
+        for (path, bytes) in &second {
             assert_eq!(served(&serving, path).await, *bytes, "{path}");
         }
     }

@@ -42,6 +42,12 @@ impl Pack {
         self.spans.get(digest).map(|span| span.size)
     }
 
+    /// Loses everything, as a faulty disk would.
+    #[cfg(test)]
+    pub(super) fn lose(&self) {
+        self.file.set_len(0).unwrap();
+    }
+
     /// Writes blobs piece by piece.
     pub(super) fn writer(&self, digest: BlobDigest) -> io::Result<BlobWriter> {
         let span = *self.spans.get(&digest).ok_or(io::ErrorKind::NotFound)?;
