@@ -202,10 +202,24 @@ impl Shared {
         if let Some(release) = kept() {
             return Ok(release);
         }
-        let loaded = backing.publisher.load_release(&target.owner, target.release).await?;
-        let release = Arc::new(loaded.ok_or_else(|| StoreError::Lost(format!("the release {}", target.release)))?);
+        let loaded = backing.publisher.load_release(&target.owner, target.release).await;
+        let loaded =
+            loaded.and_then(|found| found.ok_or_else(|| StoreError::Lost(format!("the release {}", target.release))));
+        let release = Arc::new(loaded.inspect_err(|error| self.store_failed(site, target.release, error))?);
         self.service.table.keep_manifest(site, &release);
         Ok(release)
+    }
+
+    /// What the store lost or spoilt is told to people, and to the controller, which may have a source for it.
+    fn store_failed(&self, site: &SiteName, release: ReleaseId, error: &StoreError) {
+        if error.is_damage() {
+            tracing::warn!(
+                %site, %release, %error,
+                "the store does not hold what was published; it is published anew from spec.content.from. A deployment \
+                 without that needs the release uploaded again"
+            );
+            self.service.table.note_damage(site, release);
+        }
     }
 
     /// Waits until the site may read a blob. A site that holds all of its own keeps no other one waiting.
@@ -338,10 +352,12 @@ async fn answer_blob(
     let release = shared.manifest(&site, &target, &admitted.backing).await?;
     let absent = || Denial::NotTargeted(digest.to_string());
     let file = release.files().values().find(|file| file.sha256 == digest).ok_or_else(absent)?;
-    let mut pieces = admitted.backing.publisher.open_blob(&target.owner, file).await?;
+    let (teller, about) = (shared.clone(), site.clone());
+    let failed = move |error: &StoreError| teller.store_failed(&about, target.release, error);
+    let opened = admitted.backing.publisher.open_blob(&target.owner, file).await;
+    let mut pieces = opened.inspect_err(&failed)?;
     // What fails at once is answered as a failure.
-    let first = pieces.try_next().await?;
-    let failed = |error: &StoreError| tracing::debug!(%error, "a file for a site was cut off");
+    let first = pieces.try_next().await.inspect_err(&failed)?;
     let body = body::body(first, pieces, turn, (shared.service.blob_patience)(file.size), failed);
     let mut response = answer("application/octet-stream", body);
     response.headers_mut().insert(header::CONTENT_LENGTH, file.size.into());

@@ -77,6 +77,14 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Whether it answered, and does not hold what was published: to be mended by publishing again.
+    #[must_use]
+    pub const fn is_damage(&self) -> bool {
+        !matches!(self, Self::Unavailable { .. } | Self::Refused { .. })
+    }
+}
+
 /// A store of immutable objects under keys.
 #[async_trait]
 pub trait ObjectStore: Send + Sync + 'static {

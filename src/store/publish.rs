@@ -139,6 +139,13 @@ struct Marker {
     installation: String,
 }
 
+/// What becomes of objects that the store holds already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Held {
+    Kept,
+    Overwritten,
+}
+
 enum Outcome {
     Present,
     Uploaded(u64),
@@ -196,11 +203,23 @@ impl Publisher {
         expected: ReleaseId,
         files: &Files,
     ) -> Result<PublishReport, PublishError> {
-        let release = Release::from_files(files)?;
-        if release.id() != expected {
-            return Err(PublishError::DigestMismatch { expected, found: release.id() });
-        }
-        self.publish(owner, &release, files).await
+        let release = signed_release(files, expected)?;
+        self.send(owner, &release, files, Held::Kept).await
+    }
+
+    /// The same, but nothing that the store holds already is relied on: everything is written again. This is how a
+    /// damaged store is mended.
+    ///
+    /// # Errors
+    /// As of [`Self::publish_files`].
+    pub async fn republish_files(
+        &self,
+        owner: &Did,
+        expected: ReleaseId,
+        files: &Files,
+    ) -> Result<PublishReport, PublishError> {
+        let release = signed_release(files, expected)?;
+        self.send(owner, &release, files, Held::Overwritten).await
     }
 
     /// Uploads what the store lacks of a release, the manifest last. Every file is hashed before the first upload, and
@@ -214,11 +233,21 @@ impl Publisher {
         release: &Release,
         source: &dyn BlobSource,
     ) -> Result<PublishReport, PublishError> {
+        self.send(owner, release, source, Held::Kept).await
+    }
+
+    async fn send(
+        &self,
+        owner: &Did,
+        release: &Release,
+        source: &dyn BlobSource,
+        held: Held,
+    ) -> Result<PublishReport, PublishError> {
         let mut report =
             PublishReport { release: release.id(), uploaded_blobs: 0, uploaded_bytes: 0, present_blobs: 0 };
         let blobs: BTreeMap<BlobDigest, &str> =
             release.files().iter().map(|(path, file)| (file.sha256, path.as_str())).collect();
-        if self.release_exists(owner, release.id()).await? {
+        if held == Held::Kept && self.release_exists(owner, release.id()).await? {
             report.present_blobs = blobs.len() as u64;
             return Ok(report);
         }
@@ -228,7 +257,7 @@ impl Publisher {
         // Boxed one by one: the compiler cannot tell that a mapped stream of them may move between threads.
         let mut uploads = Vec::with_capacity(blobs.len());
         for (digest, path) in blobs {
-            uploads.push(self.upload(owner, digest, path, source).boxed());
+            uploads.push(self.upload(owner, digest, path, source, held).boxed());
         }
         let mut uploads = stream::iter(uploads).buffer_unordered(CONCURRENCY);
         while let Some(outcome) = uploads.try_next().await? {
@@ -251,12 +280,13 @@ impl Publisher {
         digest: BlobDigest,
         path: &str,
         source: &dyn BlobSource,
+        held: Held,
     ) -> Result<Outcome, PublishError> {
         let key = self.blob_key(owner, digest);
         let bytes = read_verified(source, path, digest).await?;
         let size = bytes.len() as u64;
         // Another size under this name is a write that was cut: it is written again.
-        if self.store.head(&key).await? == Some(size) {
+        if held == Held::Kept && self.store.head(&key).await? == Some(size) {
             return Ok(Outcome::Present);
         }
         self.store.put(&key, bytes, BYTES).await?;
@@ -308,6 +338,15 @@ impl Publisher {
 
     fn blob_key(&self, owner: &Did, digest: BlobDigest) -> String {
         format!("{}/blobs/{digest}", self.owner_prefix(owner))
+    }
+}
+
+fn signed_release(files: &Files, expected: ReleaseId) -> Result<Release, PublishError> {
+    let release = Release::from_files(files)?;
+    if release.id() == expected {
+        Ok(release)
+    } else {
+        Err(PublishError::DigestMismatch { expected, found: release.id() })
     }
 }
 

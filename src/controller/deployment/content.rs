@@ -114,26 +114,56 @@ async fn present(
     newest: bool,
 ) -> Result<(), Fault> {
     let release = &candidate.wanted.release;
-    if context.remember(&subject.uid, |memory| memory.published.contains_key(release)) {
+    let id = ReleaseId::parse(release).map_err(|error| Fault::stall(Reason::InvalidObject, error.to_string()))?;
+    let damaged = subject.site().is_some_and(|site| context.sites.take_damage(&site, id));
+    if !damaged && context.remember(&subject.uid, |memory| memory.published.contains_key(release)) {
         return Ok(());
     }
-    let id = ReleaseId::parse(release).map_err(|error| Fault::stall(Reason::InvalidObject, error.to_string()))?;
-    let found = served.publisher.load_release(&subject.owner, id).await.map_err(|error| storage_fault(&error))?;
-    let bytes = match found {
-        Some(found) => found.total_bytes(),
-        None if newest => fetch_and_publish(subject, context, served, candidate, id).await?,
-        None => return Err(Fault::wait(Reason::ReleaseNotFound, format!("release {release} is not in the store"))),
+    let has_source = candidate.wanted.source.is_some();
+    let bytes = match served.publisher.load_release(&subject.owner, id).await {
+        Ok(Some(found)) => {
+            if damaged && has_source {
+                mend(subject, context, served, candidate, id).await;
+            }
+            found.total_bytes()
+        }
+        Ok(None) if newest => fetch_and_publish(subject, context, served, candidate, id, false).await?,
+        Ok(None) => {
+            return Err(Fault::wait(Reason::ReleaseNotFound, format!("release {release} is not in the store")));
+        }
+        Err(error) if error.is_damage() && has_source => {
+            fetch_and_publish(subject, context, served, candidate, id, true).await?
+        }
+        Err(error) if error.is_damage() => {
+            let message =
+                format!("{error}. Name the files in spec.content.from and sign again, or upload the release again");
+            return Err(Fault::wait(Reason::StorageUnavailable, message));
+        }
+        Err(error) => return Err(storage_fault(&error)),
     };
     context.remember(&subject.uid, |memory| memory.published.insert(release.clone(), bytes));
     Ok(())
 }
 
+/// A site was not given bytes of a release whose manifest is there. Whatever comes of this, who has the release goes on
+/// serving it, and who lacks it asks again.
+async fn mend(subject: &Subject, context: &Context, served: &Served, candidate: &Candidate, id: ReleaseId) {
+    if let Err(Fault { reason, message, .. }) = fetch_and_publish(subject, context, served, candidate, id, true).await {
+        tracing::warn!(
+            namespace = subject.namespace, name = subject.name, release = %id, %reason, message,
+            "the files that the store lost could not be published anew"
+        );
+    }
+}
+
+/// `anew` when what the store holds of it cannot be relied on.
 async fn fetch_and_publish(
     subject: &Subject,
     context: &Context,
     served: &Served,
     candidate: &Candidate,
     id: ReleaseId,
+    anew: bool,
 ) -> Result<u64, Fault> {
     let fetched = match &candidate.wanted.source {
         None => {
@@ -160,7 +190,12 @@ async fn fetch_and_publish(
     let release = Release::from_files(&fetched.files)
         .map_err(|error| Fault::stall(Reason::InvalidObject, format!("the files make no release: {error}")))?;
     within_quota(&release, served)?;
-    let report = served.publisher.publish_files(&subject.owner, id, &fetched.files).await.map_err(publish_fault)?;
+    let report = if anew {
+        served.publisher.republish_files(&subject.owner, id, &fetched.files).await
+    } else {
+        served.publisher.publish_files(&subject.owner, id, &fetched.files).await
+    };
+    let report = report.map_err(publish_fault)?;
     tracing::info!(
         namespace = subject.namespace, name = subject.name, release = %report.release,
         uploaded = report.uploaded_blobs, bytes = report.uploaded_bytes, present = report.present_blobs,

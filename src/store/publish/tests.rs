@@ -147,6 +147,26 @@ async fn the_end_of_a_file_is_held_back_until_the_whole_is_known() {
 }
 
 #[tokio::test]
+async fn publishing_again_mends_what_the_store_lost_or_spoilt() {
+    let (store, publisher) = setup();
+    let files = site(&[("a", "page"), ("b", "other"), ("c", "third")]);
+    let release = Release::from_files(&files).unwrap();
+    publisher.publish(&owner(), &release, &files).await.unwrap();
+    store.corrupt(&publisher.release_key(&owner(), release.id()), Bytes::from("{}"));
+    store.corrupt(&publisher.blob_key(&owner(), BlobDigest::of(b"page")), Bytes::from("evil"));
+    store.lose(&publisher.blob_key(&owner(), BlobDigest::of(b"other")));
+
+    let error = publisher.republish_files(&owner(), release.id(), &site(&[("a", "page")])).await.unwrap_err();
+    assert!(matches!(error, PublishError::DigestMismatch { .. }), "{error}");
+    let report = publisher.republish_files(&owner(), release.id(), &files).await.unwrap();
+    assert_eq!((report.uploaded_blobs, report.present_blobs), (3, 0));
+    assert_eq!(publisher.load_release(&owner(), release.id()).await.unwrap(), Some(release.clone()));
+    for (path, bytes) in &files {
+        assert_eq!(read(&publisher, &release.files()[path]).await.unwrap(), bytes, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_manifest_that_lies_about_a_size_gives_no_file() {
     let (_, publisher) = setup();
     let files = site(&[("a", "page")]);
