@@ -1,6 +1,7 @@
 //! The command line: `dms-operator …`, which also answers as `kubectl hosting …` when named `kubectl-hosting`.
 
 mod completion;
+mod connections;
 mod crd;
 #[cfg(feature = "dev")]
 mod demo;

@@ -12,7 +12,7 @@ use kube::{
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::CommandError;
+use super::{CommandError, connections::Connections};
 use crate::{
     api::{CapabilityRevocation, HostingDeployment, HostingDevice, HostingProvider, names::REPORTER},
     config::{OperatorConfig, ProviderName},
@@ -37,6 +37,8 @@ use crate::{
 };
 
 const CRD_PAUSE: Duration = Duration::from_secs(2);
+/// Connections of sites at one time. Each site holds one or a few.
+const SITE_CONNECTIONS: usize = 1024;
 
 /// Arguments of the operator.
 #[derive(Debug, clap::Args)]
@@ -268,10 +270,36 @@ fn serve_sites(
         clock: Arc::new(clock::wall),
         revoked: Arc::new(move |key| revocations.revoked(key)),
         patience: site::PATIENCE,
+        blob_patience: site::blob_patience,
     };
+    let connections = Connections::new(listener, SITE_CONNECTIONS, Arc::default());
     tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, site::router(service)).await {
+        if let Err(error) = axum::serve(connections, site::router(service)).await {
             tracing::error!(%error, "the endpoint for sites ended");
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    /// The listener below takes 400 KiB of a request by itself, and any number of connections.
+    #[tokio::test]
+    async fn sites_come_over_limited_connections() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut site = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let endpoint = serve_sites(listener, &SiteTable::new(), &RevocationBook::default());
+        let endless = format!("GET / HTTP/1.1\r\nEndless: {}", "x".repeat(100 << 10));
+        // Either may find the connection closed.
+        let _ = site.write_all(endless.as_bytes()).await;
+        let closed = tokio::time::timeout(Duration::from_secs(20), site.read_to_end(&mut Vec::new())).await;
+        assert!(closed.is_ok(), "it is still open");
+        endpoint.abort();
+    }
 }

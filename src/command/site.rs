@@ -27,12 +27,17 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::{follow::Follower, meter::Meter, operator::Operator, serve::Serving, settings::Settings};
-use super::CommandError;
+use self::{follow::Follower, operator::Operator, serve::Serving, settings::Settings};
+use super::{
+    CommandError,
+    connections::{Connections, Meter},
+};
 use crate::gateway::site_protocol::SiteName;
 
 /// How long open connections may go on after the server is told to stop.
 const GRACE: Duration = Duration::from_secs(5);
+/// Readers' connections at one time.
+const CONNECTIONS: usize = 512;
 
 /// Arguments. Everything secret comes by environment, where no other user of the machine can see it:
 /// `HOSTING_OPERATOR_URL`, `HOSTING_PROVIDER_DID`, `HOSTING_SITE_SEED`, `HOSTING_SITE_GRANT`; optional are
@@ -114,7 +119,7 @@ impl Server {
         let meter = Arc::new(Meter::default());
         let router = Router::new().fallback(serve::answer).with_state(serving);
         let stopped = stop.clone();
-        let connections = meter::Connections::new(listener, meter.clone());
+        let connections = Connections::new(listener, CONNECTIONS, meter.clone());
         let http = async move {
             let server = axum::serve(connections, router).with_graceful_shutdown(stopped.cancelled_owned());
             if let Err(error) = server.await {
@@ -142,7 +147,7 @@ impl Server {
         if tokio::time::timeout(GRACE, futures::future::join_all(tasks)).await.is_err() {
             abort.iter().for_each(tokio::task::AbortHandle::abort);
         }
-        print(&meter.line());
+        print(&meter::line(&meter));
     }
 }
 

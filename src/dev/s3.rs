@@ -1,7 +1,7 @@
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -48,6 +48,7 @@ pub struct S3Request {
 /// runtime that it was started on, and stops when dropped.
 pub struct S3Server {
     address: SocketAddr,
+    folder: PathBuf,
     bucket: String,
     access_key: String,
     secret_key: String,
@@ -77,7 +78,7 @@ impl S3Server {
         let (bucket, access_key, secret_key) =
             (format!("kit-{}", random(4)?), format!("AK{}", random(8)?.to_uppercase()), random(20)?);
         let path = folder.join(&bucket);
-        fs::create_dir_all(&path).map_err(KitError::file("created", path))?;
+        fs::create_dir_all(&path).map_err(KitError::file("created", &path))?;
         let files = FileSystem::new(folder).map_err(|error| KitError::S3(format!("{error:?}")))?;
         let mut builder = S3ServiceBuilder::new(files);
         builder.set_auth(SimpleAuth::from_single(access_key.clone(), secret_key.clone()));
@@ -85,6 +86,7 @@ impl S3Server {
 
         let mut server = Self {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            folder: path,
             bucket,
             access_key,
             secret_key,
@@ -99,6 +101,12 @@ impl S3Server {
     #[must_use]
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Where the bucket lies on this machine: a key is a path in it.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Name of the bucket.

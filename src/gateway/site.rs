@@ -9,10 +9,13 @@
 //! Each request is judged anew, and so is the deployment's own verdict: past its end, or with a link revoked, the
 //! answer is 403. No credential of the store leaves the operator.
 
+mod body;
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use axum::{
     Router,
+    body::Body,
     extract::{Path, Query, Request, State},
     http::{HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
@@ -20,9 +23,12 @@ use axum::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
+use futures::TryStreamExt as _;
 use serde::Deserialize;
 use tokio::{sync::Semaphore, time::Instant};
 
+use self::body::Turn;
+pub use self::body::patience as blob_patience;
 use super::{
     site_protocol::{CLOCK_SKEW, REQUEST_LIFETIME, ReadMessage, SCHEME, SiteName},
     site_table::{Backing, SiteReport, SiteTable, SiteTarget},
@@ -39,8 +45,12 @@ pub type Revocations = Arc<dyn Fn(&RevocationKey) -> bool + Send + Sync>;
 
 /// How long a site waits for news at most.
 pub const PATIENCE: Duration = Duration::from_secs(25);
-/// Blobs read from the store at one time.
-const READS: usize = 16;
+/// Blobs on their way to one site at one time.
+pub const READS_A_SITE: usize = 4;
+/// Blobs on their way to all sites at one time. Each has pieces of some hundred KiB in memory.
+const READS: usize = 32;
+/// Manifests that are read from the store at one time; each is held whole.
+const LOADS: usize = 2;
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
 
 /// What the router needs.
@@ -54,6 +64,8 @@ pub struct SiteService {
     pub revoked: Revocations,
     /// How long a site waits for news; [`PATIENCE`] but in tests.
     pub patience: Duration,
+    /// How long a site may take over a blob of so many bytes; [`blob_patience`] but in tests.
+    pub blob_patience: fn(u64) -> Duration,
 }
 
 impl fmt::Debug for SiteService {
@@ -66,11 +78,13 @@ impl fmt::Debug for SiteService {
 struct Shared {
     service: SiteService,
     reads: Arc<Semaphore>,
+    loads: Arc<Semaphore>,
 }
 
 /// The router of the paths above. It is not to stand below a prefix that the site does not see.
 pub fn router(service: SiteService) -> Router {
-    let shared = Shared { service, reads: Arc::new(Semaphore::new(READS)) };
+    let (reads, loads) = (Arc::new(Semaphore::new(READS)), Arc::new(Semaphore::new(LOADS)));
+    let shared = Shared { service, reads, loads };
     Router::new()
         .route("/v1/sites/{namespace}/{name}", get(answer_target))
         .route("/v1/releases/{id}", get(answer_release))
@@ -136,7 +150,7 @@ impl Shared {
     /// Judges a request. Who asks for a deployment that is not here goes the same way to the same refusals, so that
     /// nobody learns which ones exist.
     fn admit(&self, parts: &Parts, site: &SiteName) -> Result<Admitted, Denial> {
-        let SiteService { table, clock: _, revoked, patience: _ } = &self.service;
+        let SiteService { table, revoked, .. } = &self.service;
         let backing = table.backing().ok_or(Denial::NotReady)?;
         let now = self.now();
         let provider = backing.provider.did();
@@ -179,14 +193,41 @@ impl Shared {
 
     /// The manifest of the targeted release.
     async fn manifest(&self, site: &SiteName, target: &SiteTarget, backing: &Backing) -> Result<Arc<Release>, Denial> {
-        let kept = self.service.table.manifest(site).filter(|release| release.id() == target.release);
-        if let Some(release) = kept {
+        let kept = || self.service.table.manifest(site).filter(|release| release.id() == target.release);
+        if let Some(release) = kept() {
             return Ok(release);
         }
-        let loaded = backing.publisher.load_release(&target.owner, target.release).await?;
-        let release = Arc::new(loaded.ok_or_else(|| Denial::NotTargeted(target.release.to_string()))?);
+        let _load = self.loads.acquire().await.map_err(|_| Denial::NotReady)?;
+        // Another request may have read it meanwhile.
+        if let Some(release) = kept() {
+            return Ok(release);
+        }
+        let loaded = backing.publisher.load_release(&target.owner, target.release).await;
+        let loaded =
+            loaded.and_then(|found| found.ok_or_else(|| StoreError::Lost(format!("the release {}", target.release))));
+        let release = Arc::new(loaded.inspect_err(|error| self.store_failed(site, target.release, error))?);
         self.service.table.keep_manifest(site, &release);
         Ok(release)
+    }
+
+    /// What the store lost or spoilt is told to people, and to the controller, which may have a source for it.
+    fn store_failed(&self, site: &SiteName, release: ReleaseId, error: &StoreError) {
+        if error.is_damage() {
+            tracing::warn!(
+                %site, %release, %error,
+                "the store does not hold what was published; it is published anew from spec.content.from. A deployment \
+                 without that needs the release uploaded again"
+            );
+            self.service.table.note_damage(site, release);
+        }
+    }
+
+    /// Waits until the site may read a blob. A site that holds all of its own keeps no other one waiting.
+    async fn turn(&self, site: &SiteName) -> Result<Turn, Denial> {
+        let reads = self.service.table.reads(site).ok_or(Denial::NotCurrent)?;
+        let of_site = reads.acquire_owned().await.map_err(|_| Denial::NotReady)?;
+        let of_all = self.reads.clone().acquire_owned().await.map_err(|_| Denial::NotReady)?;
+        Ok((of_site, of_all))
     }
 }
 
@@ -249,8 +290,8 @@ async fn answer_target(
         };
         if !nothing_new {
             let provider = &admitted.backing.provider;
-            let answer = target.answer(provider, &admitted.signer, admitted.nonce, shared.now());
-            return Ok(body("application/json", answer.map_err(|_| Denial::Answer)?.into()));
+            let signed = target.answer(provider, &admitted.signer, admitted.nonce, shared.now());
+            return Ok(answer("application/json", signed.map_err(|_| Denial::Answer)?.into()));
         }
         if tokio::time::timeout_at(deadline, change).await.is_err() {
             return Ok(StatusCode::NO_CONTENT.into_response());
@@ -284,7 +325,16 @@ async fn answer_release(
         return Err(Denial::NotTargeted(id.to_string()));
     }
     let release = shared.manifest(&site, &target, &admitted.backing).await?;
-    Ok(body("application/json", Bytes::copy_from_slice(release.to_json())))
+    Ok(answer("application/json", Bytes::from_owner(Manifest(release)).into()))
+}
+
+/// The bytes of a manifest, shared by all who are being sent them.
+struct Manifest(Arc<Release>);
+
+impl AsRef<[u8]> for Manifest {
+    fn as_ref(&self) -> &[u8] {
+        self.0.to_json()
+    }
 }
 
 async fn answer_blob(
@@ -296,18 +346,27 @@ async fn answer_blob(
     let site = query.name()?;
     let (parts, _) = request.into_parts();
     let admitted = shared.admit(&parts, &site)?;
+    shared.current(&site, &admitted.signer)?;
+    let turn = shared.turn(&site).await?;
     let target = shared.current(&site, &admitted.signer)?;
     let release = shared.manifest(&site, &target, &admitted.backing).await?;
     let absent = || Denial::NotTargeted(digest.to_string());
     let file = release.files().values().find(|file| file.sha256 == digest).ok_or_else(absent)?;
-    let _permit = shared.reads.acquire().await.map_err(|_| Denial::NotReady)?;
-    let bytes = admitted.backing.publisher.load_blob(&target.owner, file).await?.ok_or_else(absent)?;
-    Ok(body("application/octet-stream", bytes))
+    let (teller, about) = (shared.clone(), site.clone());
+    let failed = move |error: &StoreError| teller.store_failed(&about, target.release, error);
+    let opened = admitted.backing.publisher.open_blob(&target.owner, file).await;
+    let mut pieces = opened.inspect_err(&failed)?;
+    // What fails at once is answered as a failure.
+    let first = pieces.try_next().await.inspect_err(&failed)?;
+    let body = body::body(first, pieces, turn, (shared.service.blob_patience)(file.size), failed);
+    let mut response = answer("application/octet-stream", body);
+    response.headers_mut().insert(header::CONTENT_LENGTH, file.size.into());
+    Ok(response)
 }
 
-fn body(media_type: &'static str, bytes: Bytes) -> Response {
+fn answer(media_type: &'static str, body: Body) -> Response {
     let headers = [(header::CONTENT_TYPE, media_type), (header::CACHE_CONTROL, "no-store")];
-    (headers, bytes).into_response()
+    (headers, body).into_response()
 }
 
 #[cfg(test)]

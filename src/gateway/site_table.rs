@@ -4,16 +4,23 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use futures::{Stream, stream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
-use super::site_protocol::{SiteName, Target};
+use super::{
+    site::READS_A_SITE,
+    site_protocol::{SiteName, Target},
+};
 use crate::{
     capability::{Did, Key, Nanos, RevocationKey},
     store::{Release, ReleaseId, publish::Publisher},
 };
+
+/// Least time between two notes of damage: it is mended by writing a whole release.
+const DAMAGE_PAUSE: Duration = Duration::from_mins(5);
 
 /// What the current attempt of a deployment is to serve, and until when.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,18 +66,27 @@ pub struct SiteReport {
     pub time: Nanos,
 }
 
+/// Bytes of the release that the store did not hold when they were read.
+#[derive(Clone, Copy)]
+struct Damage {
+    found: Instant,
+    taken: bool,
+}
+
 struct Entry {
     target: SiteTarget,
     report: Option<SiteReport>,
     manifest: Option<Arc<Release>>,
     changed: Arc<Notify>,
+    reads: Arc<Semaphore>,
+    damage: Option<Damage>,
 }
 
 #[derive(Default)]
 struct State {
     backing: Option<Arc<Backing>>,
     sites: BTreeMap<SiteName, Entry>,
-    /// Sites whose report changed and was not taken yet: as many as there are sites at most.
+    /// Sites of which there is something to tell that was not taken yet: as many as there are sites at most.
     reports: BTreeSet<SiteName>,
 }
 
@@ -110,8 +126,10 @@ impl SiteTable {
     pub fn set(&self, site: &SiteName, target: SiteTarget) {
         let mut state = self.state();
         let Some(entry) = state.sites.get_mut(site) else {
-            let changed = Arc::new(Notify::new());
-            state.sites.insert(site.clone(), Entry { target, report: None, manifest: None, changed });
+            let (changed, reads) = (Arc::default(), Arc::new(Semaphore::new(READS_A_SITE)));
+            state
+                .sites
+                .insert(site.clone(), Entry { target, report: None, manifest: None, changed, reads, damage: None });
             return;
         };
         if entry.target == target {
@@ -119,9 +137,12 @@ impl SiteTable {
         }
         if entry.target.site != target.site {
             entry.report = None;
+            // What is still on its way to the one before is not to stand in its way.
+            entry.reads = Arc::new(Semaphore::new(READS_A_SITE));
         }
         if (&entry.target.owner, entry.target.release) != (&target.owner, target.release) {
             entry.manifest = None;
+            entry.damage = None;
         }
         entry.target = target;
         entry.changed.notify_waiters();
@@ -148,8 +169,8 @@ impl SiteTable {
         self.state().sites.get(site).and_then(|entry| entry.report)
     }
 
-    /// The sites whose report changed, as they change. A site that changes twice before it is taken comes once. For
-    /// one reader.
+    /// The sites whose report changed, or for whose release the store was found damaged, as it happens. A site of which
+    /// there is more to tell before it is taken comes once. For one reader.
     pub fn reports(&self) -> impl Stream<Item = SiteName> + Send + 'static {
         stream::unfold(self.clone(), |table| async move {
             loop {
@@ -178,6 +199,27 @@ impl SiteTable {
         }
     }
 
+    /// Notes that the store does not hold bytes of what a site is to serve.
+    pub(super) fn note_damage(&self, site: &SiteName, release: ReleaseId) {
+        let mut state = self.state();
+        let Some(entry) = state.sites.get_mut(site).filter(|entry| entry.target.release == release) else { return };
+        if entry.damage.is_some_and(|damage| damage.found.elapsed() < DAMAGE_PAUSE) {
+            return;
+        }
+        entry.damage = Some(Damage { found: Instant::now(), taken: false });
+        state.reports.insert(site.clone());
+        self.reported.notify_one();
+    }
+
+    /// Whether the store was found damaged for this release of a site; told once.
+    #[must_use]
+    pub fn take_damage(&self, site: &SiteName, release: ReleaseId) -> bool {
+        let mut state = self.state();
+        let entry = state.sites.get_mut(site).filter(|entry| entry.target.release == release);
+        let damage = entry.and_then(|entry| entry.damage.as_mut());
+        damage.is_some_and(|damage| !std::mem::replace(&mut damage.taken, true))
+    }
+
     pub(super) fn backing(&self) -> Option<Arc<Backing>> {
         self.state().backing.clone()
     }
@@ -189,6 +231,11 @@ impl SiteTable {
     /// Wakes those who wait when the target changes or goes.
     pub(super) fn changes(&self, site: &SiteName) -> Option<Arc<Notify>> {
         self.state().sites.get(site).map(|entry| entry.changed.clone())
+    }
+
+    /// The blobs that may be on their way to a site.
+    pub(super) fn reads(&self, site: &SiteName) -> Option<Arc<Semaphore>> {
+        self.state().sites.get(site).map(|entry| entry.reads.clone())
     }
 
     pub(super) fn manifest(&self, site: &SiteName) -> Option<Arc<Release>> {

@@ -7,8 +7,12 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::{StreamExt as _, stream};
 
-use super::{ObjectStore, StoreError};
+use super::{ObjectStore, Pieces, StoreError};
+
+/// Size of the pieces that an object comes in.
+const PIECE: usize = 4096;
 
 /// Objects in memory.
 #[derive(Debug, Default)]
@@ -69,6 +73,11 @@ impl MemoryStore {
         self.state().objects.keys().cloned().collect()
     }
 
+    /// Takes an object away, as a faulty disk would.
+    pub fn lose(&self, key: &str) {
+        self.state().objects.remove(key);
+    }
+
     /// Puts other bytes under a key, as a faulty disk would.
     pub fn corrupt(&self, key: &str, bytes: Bytes) {
         self.state().objects.insert(key.to_owned(), bytes);
@@ -77,6 +86,15 @@ impl MemoryStore {
 
 #[async_trait]
 impl ObjectStore for MemoryStore {
+    async fn open(&self, key: &str, limit: u64) -> Result<Option<Pieces>, StoreError> {
+        let Some(mut rest) = self.get(key, limit).await? else { return Ok(None) };
+        let pieces = std::iter::from_fn(move || {
+            let piece = rest.split_to(rest.len().min(PIECE));
+            (!piece.is_empty()).then_some(Ok(piece))
+        });
+        Ok(Some(stream::iter(pieces).boxed()))
+    }
+
     async fn get(&self, key: &str, limit: u64) -> Result<Option<Bytes>, StoreError> {
         let state = self.answer("reading", key, |requests| requests.get += 1)?;
         match state.objects.get(key) {

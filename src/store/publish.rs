@@ -9,9 +9,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use super::{
-    BlobDigest, Files, ObjectStore, StoreError,
+    BlobDigest, Files, ObjectStore, Pieces, StoreError,
     release::{FileEntry, MAX_MANIFEST_BYTES, Release, ReleaseError, ReleaseId},
 };
 use crate::capability::Did;
@@ -138,6 +139,13 @@ struct Marker {
     installation: String,
 }
 
+/// What becomes of objects that the store holds already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Held {
+    Kept,
+    Overwritten,
+}
+
 enum Outcome {
     Present,
     Uploaded(u64),
@@ -195,11 +203,23 @@ impl Publisher {
         expected: ReleaseId,
         files: &Files,
     ) -> Result<PublishReport, PublishError> {
-        let release = Release::from_files(files)?;
-        if release.id() != expected {
-            return Err(PublishError::DigestMismatch { expected, found: release.id() });
-        }
-        self.publish(owner, &release, files).await
+        let release = signed_release(files, expected)?;
+        self.send(owner, &release, files, Held::Kept).await
+    }
+
+    /// The same, but nothing that the store holds already is relied on: everything is written again. This is how a
+    /// damaged store is mended.
+    ///
+    /// # Errors
+    /// As of [`Self::publish_files`].
+    pub async fn republish_files(
+        &self,
+        owner: &Did,
+        expected: ReleaseId,
+        files: &Files,
+    ) -> Result<PublishReport, PublishError> {
+        let release = signed_release(files, expected)?;
+        self.send(owner, &release, files, Held::Overwritten).await
     }
 
     /// Uploads what the store lacks of a release, the manifest last. Every file is hashed before the first upload, and
@@ -213,11 +233,21 @@ impl Publisher {
         release: &Release,
         source: &dyn BlobSource,
     ) -> Result<PublishReport, PublishError> {
+        self.send(owner, release, source, Held::Kept).await
+    }
+
+    async fn send(
+        &self,
+        owner: &Did,
+        release: &Release,
+        source: &dyn BlobSource,
+        held: Held,
+    ) -> Result<PublishReport, PublishError> {
         let mut report =
             PublishReport { release: release.id(), uploaded_blobs: 0, uploaded_bytes: 0, present_blobs: 0 };
         let blobs: BTreeMap<BlobDigest, &str> =
             release.files().iter().map(|(path, file)| (file.sha256, path.as_str())).collect();
-        if self.release_exists(owner, release.id()).await? {
+        if held == Held::Kept && self.release_exists(owner, release.id()).await? {
             report.present_blobs = blobs.len() as u64;
             return Ok(report);
         }
@@ -227,7 +257,7 @@ impl Publisher {
         // Boxed one by one: the compiler cannot tell that a mapped stream of them may move between threads.
         let mut uploads = Vec::with_capacity(blobs.len());
         for (digest, path) in blobs {
-            uploads.push(self.upload(owner, digest, path, source).boxed());
+            uploads.push(self.upload(owner, digest, path, source, held).boxed());
         }
         let mut uploads = stream::iter(uploads).buffer_unordered(CONCURRENCY);
         while let Some(outcome) = uploads.try_next().await? {
@@ -250,12 +280,13 @@ impl Publisher {
         digest: BlobDigest,
         path: &str,
         source: &dyn BlobSource,
+        held: Held,
     ) -> Result<Outcome, PublishError> {
         let key = self.blob_key(owner, digest);
         let bytes = read_verified(source, path, digest).await?;
         let size = bytes.len() as u64;
         // Another size under this name is a write that was cut: it is written again.
-        if self.store.head(&key).await? == Some(size) {
+        if held == Held::Kept && self.store.head(&key).await? == Some(size) {
             return Ok(Outcome::Present);
         }
         self.store.put(&key, bytes, BYTES).await?;
@@ -283,15 +314,17 @@ impl Publisher {
         }
     }
 
-    /// The bytes of a file, verified; `None` when the store does not have them.
+    /// Opens a file. Its last bytes come only once all together hash to its name, so who has them all has the file.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] when what is stored does not hash to its name, and the store's own errors.
-    pub async fn load_blob(&self, owner: &Did, file: &FileEntry) -> Result<Option<Bytes>, StoreError> {
+    /// [`StoreError::Lost`], and the store's own errors. What is stored under the name and is something else ends in
+    /// [`StoreError::Corrupt`], and a size that is not the manifest's in [`StoreError::OtherSize`].
+    pub async fn open_blob(&self, owner: &Did, file: &FileEntry) -> Result<Pieces, StoreError> {
         let key = self.blob_key(owner, file.sha256);
-        let Some(bytes) = self.store.get(&key, file.size).await? else { return Ok(None) };
-        let found = BlobDigest::of(&bytes);
-        if found == file.sha256 { Ok(Some(bytes)) } else { Err(StoreError::Corrupt { key, found: found.to_string() }) }
+        match self.store.open(&key, file.size).await? {
+            Some(pieces) => Ok(verified(pieces, key, file)),
+            None => Err(StoreError::Lost(key)),
+        }
     }
 
     /// Every key of an owner starts with this: a fixed length, and nothing an owner writes.
@@ -308,11 +341,57 @@ impl Publisher {
     }
 }
 
+fn signed_release(files: &Files, expected: ReleaseId) -> Result<Release, PublishError> {
+    let release = Release::from_files(files)?;
+    if release.id() == expected {
+        Ok(release)
+    } else {
+        Err(PublishError::DigestMismatch { expected, found: release.id() })
+    }
+}
+
 async fn read_verified(source: &dyn BlobSource, path: &str, expected: BlobDigest) -> Result<Bytes, PublishError> {
     let read = source.read(path).await.map_err(|cause| PublishError::Read { path: path.to_owned(), cause })?;
     let bytes = read.ok_or_else(|| PublishError::FileMissing { path: path.to_owned() })?;
     let found = BlobDigest::of(&bytes);
     if found == expected { Ok(bytes) } else { Err(PublishError::FileChanged { path: path.to_owned(), found }) }
+}
+
+/// The same bytes, hashed on the way; one piece is held back until it is known what follows.
+fn verified(pieces: Pieces, key: String, file: &FileEntry) -> Pieces {
+    let FileEntry { sha256, size: expected, media_type: _ } = *file;
+    let start = Verifying { pieces, key, sha256, expected, hash: Sha256::new(), size: 0, held: None };
+    let verified = stream::try_unfold(Some(start), async |state| {
+        let Some(mut state) = state else { return Ok(None) };
+        while let Some(piece) = state.pieces.try_next().await? {
+            state.hash.update(&piece);
+            state.size += piece.len() as u64;
+            if let Some(earlier) = state.held.replace(piece) {
+                return Ok(Some((earlier, Some(state))));
+            }
+        }
+        let Verifying { pieces: _, key, sha256, expected, hash, size, held } = state;
+        let found = BlobDigest::from_bytes(hash.finalize().into());
+        if found != sha256 {
+            return Err(StoreError::Corrupt { key, found: found.to_string() });
+        }
+        if size != expected {
+            return Err(StoreError::OtherSize { key, expected, found: size });
+        }
+        Ok(held.map(|last| (last, None)))
+    });
+    verified.boxed()
+}
+
+/// A file that is on its way.
+struct Verifying {
+    pieces: Pieces,
+    key: String,
+    sha256: BlobDigest,
+    expected: u64,
+    hash: Sha256,
+    size: u64,
+    held: Option<Bytes>,
 }
 
 #[cfg(test)]

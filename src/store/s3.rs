@@ -16,10 +16,11 @@ use aws_sdk_s3::{
     primitives::ByteStream,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use futures::{StreamExt as _, stream};
 use zeroize::Zeroizing;
 
-use super::{BlobDigest, ObjectStore, StoreError};
+use super::{BlobDigest, ObjectStore, Pieces, StoreError, whole};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -111,43 +112,41 @@ fn timeouts(bytes: u64) -> TimeoutConfig {
 
 #[async_trait]
 impl ObjectStore for S3Store {
-    async fn get(&self, key: &str, limit: u64) -> Result<Option<Bytes>, StoreError> {
-        let action = || self.action("reading", key);
+    async fn open(&self, key: &str, limit: u64) -> Result<Option<Pieces>, StoreError> {
+        let action = self.action("reading", key);
         let answer = match self.client.get_object().bucket(&self.bucket).key(key).send().await {
             Ok(answer) => answer,
-            Err(error) => return absent_or_failed(action(), &error).map(|()| None),
+            // Said in so many words: any proxy between may answer 404, and who reads "nothing there" may write there.
+            Err(error) if error.code() == Some("NoSuchKey") => return Ok(None),
+            Err(error) => return Err(failed(action, &error)),
         };
-        let too_large = || StoreError::TooLarge { key: key.to_owned(), limit };
         let announced = answer.content_length().and_then(|length| u64::try_from(length).ok()).unwrap_or(0);
         if announced > limit {
-            return Err(too_large());
+            return Err(StoreError::TooLarge { key: key.to_owned(), limit });
         }
-        let mut stream = answer.body;
-        let mut body = BytesMut::new();
-        let collect = async {
-            while let Some(chunk) = stream.next().await {
-                let chunk =
-                    chunk.map_err(|error| StoreError::Unavailable { action: action(), cause: causes(&error) })?;
-                if (body.len() + chunk.len()) as u64 > limit {
-                    return Err(too_large());
-                }
-                body.extend_from_slice(&chunk);
-            }
-            Ok(())
-        };
-        let patience = ATTEMPT_TIMEOUT + Duration::from_secs(announced / SLOWEST_RATE);
-        if let Ok(result) = tokio::time::timeout(patience, collect).await {
-            return result.map(|()| Some(body.freeze()));
+        let body = Body { stream: answer.body, left: limit, limit, key: key.to_owned(), action };
+        let pieces = stream::try_unfold(body, async |mut body| Ok(body.next().await?.map(|piece| (piece, body))));
+        Ok(Some(pieces.boxed()))
+    }
+
+    async fn get(&self, key: &str, limit: u64) -> Result<Option<Bytes>, StoreError> {
+        let Some(pieces) = self.open(key, limit).await? else { return Ok(None) };
+        let patience = ATTEMPT_TIMEOUT + Duration::from_secs(limit / SLOWEST_RATE);
+        if let Ok(result) = tokio::time::timeout(patience, whole(pieces)).await {
+            return result.map(Some);
         }
         let cause = format!("the body did not come within {} s", patience.as_secs());
-        Err(StoreError::Unavailable { action: action(), cause })
+        Err(StoreError::Unavailable { action: self.action("reading", key), cause })
     }
 
     async fn head(&self, key: &str) -> Result<Option<u64>, StoreError> {
         match self.client.head_object().bucket(&self.bucket).key(key).send().await {
             // Only an object without a body may leave its length out.
             Ok(answer) => Ok(Some(answer.content_length().and_then(|length| u64::try_from(length).ok()).unwrap_or(0))),
-            Err(error) => absent_or_failed(self.action("looking for", key), &error).map(|()| None),
+            // It has no body that could say more. What stands there is read before it counts, and what is written over
+            // it is the same.
+            Err(error) if not_found(&error) => Ok(None),
+            Err(error) => Err(failed(self.action("looking for", key), &error)),
         }
     }
 
@@ -176,17 +175,33 @@ impl ObjectStore for S3Store {
     }
 }
 
-/// `Ok` when the service says that there is no such object. A HEAD has no body to say whether the bucket is missing;
-/// the write that follows tells.
-fn absent_or_failed<E>(action: String, error: &SdkError<E, HttpResponse>) -> Result<(), StoreError>
-where
-    E: ProvideErrorMetadata + Error + 'static,
-{
-    let status = error.raw_response().map(|response| response.status().as_u16());
-    match (status, error.code()) {
-        (Some(404), None | Some("NoSuchKey" | "NotFound")) => Ok(()),
-        _ => Err(failed(action, error)),
+/// The body of an answer.
+struct Body {
+    stream: ByteStream,
+    left: u64,
+    limit: u64,
+    key: String,
+    action: String,
+}
+
+impl Body {
+    /// The next piece, within the limit and not after a long silence.
+    async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
+        let Self { stream, left, limit, key, action } = self;
+        let failed = |cause| StoreError::Unavailable { action: action.clone(), cause };
+        let Ok(next) = tokio::time::timeout(ATTEMPT_TIMEOUT, stream.next()).await else {
+            return Err(failed(format!("nothing came of the body for {} s", ATTEMPT_TIMEOUT.as_secs())));
+        };
+        let Some(piece) = next.transpose().map_err(|error| failed(causes(&error)))? else { return Ok(None) };
+        let too_large = || StoreError::TooLarge { key: key.clone(), limit: *limit };
+        *left = left.checked_sub(piece.len() as u64).ok_or_else(too_large)?;
+        Ok(Some(piece))
     }
+}
+
+fn not_found<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
+    let status = error.raw_response().map(|response| response.status().as_u16());
+    status == Some(404) && matches!(error.code(), None | Some("NotFound"))
 }
 
 fn failed<E>(action: String, error: &SdkError<E, HttpResponse>) -> StoreError

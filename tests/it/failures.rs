@@ -73,6 +73,52 @@ async fn without_the_store_it_waits_says_so_and_heals() {
     assert_eq!(creations(&installation), 2);
 }
 
+/// Where an object of a release lies on the disk of the store.
+fn stored(installation: &Installation, name: &str) -> std::path::PathBuf {
+    let mut folders = vec![installation.s3.folder().to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            if entry.file_name() == name {
+                return entry.path();
+            }
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(entry.path());
+            }
+        }
+    }
+    panic!("{name} is not in the store")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_store_lost_or_spoilt_is_published_anew_from_its_source() {
+    let _timed = Timed::start();
+    let installation = installation("s3-damage", 1, &["--resync", "1s"], &[]).await;
+    let tenant = Tenant::new(&installation).await;
+    let (files, body) = page();
+    let first = name();
+    let release = tenant.deploy(&first, &files).await;
+    tenant.ready(&first).await;
+    let blob = stored(&installation, &hex::encode(Sha256::digest(&body)));
+    let manifest = stored(&installation, &format!("{}.json", release.trim_start_matches("sha256:")));
+    let whole = std::fs::read(&manifest).unwrap();
+    for damage in ["lost blob", "spoilt blob", "spoilt manifest"] {
+        match damage {
+            "lost blob" => std::fs::remove_file(&blob).unwrap(),
+            "spoilt blob" => std::fs::write(&blob, vec![b'x'; body.len()]).unwrap(),
+            _ => std::fs::write(&manifest, "{}").unwrap(),
+        }
+        // Its site has none of the files yet.
+        let next = name();
+        tenant.deploy(&next, &files).await;
+        let url = tenant.ready(&next).await.url.unwrap();
+        assert_eq!(fetch(&url).await, (200, body.clone()), "{damage}");
+        assert_eq!(
+            (std::fs::read(&blob).unwrap(), std::fs::read(&manifest).unwrap()),
+            (body.clone().into(), whole.clone())
+        );
+    }
+}
+
 /// What is wrong with one object's content, side by side in one installation.
 #[tokio::test(flavor = "multi_thread")]
 async fn content_that_is_not_what_was_signed_is_not_served() {

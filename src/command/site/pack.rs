@@ -42,6 +42,12 @@ impl Pack {
         self.spans.get(digest).map(|span| span.size)
     }
 
+    /// Loses everything, as a faulty disk would.
+    #[cfg(test)]
+    pub(super) fn lose(&self) {
+        self.file.set_len(0).unwrap();
+    }
+
     /// Writes blobs piece by piece.
     pub(super) fn writer(&self, digest: BlobDigest) -> io::Result<BlobWriter> {
         let span = *self.spans.get(&digest).ok_or(io::ErrorKind::NotFound)?;
@@ -85,6 +91,8 @@ pub(super) enum WriteError {
     Tampered { digest: BlobDigest, found: BlobDigest },
     #[error("the file {digest} came with more than its {size} bytes and is not served")]
     TooLong { digest: BlobDigest, size: u64 },
+    #[error("the file {digest} has {written} bytes where the release names {size}, and is not served")]
+    TooShort { digest: BlobDigest, size: u64, written: u64 },
     #[error("the release could not be kept on disk: {0}")]
     Disk(#[from] io::Error),
 }
@@ -106,13 +114,45 @@ impl BlobWriter {
 
     /// Confirms that the blob is whole.
     pub(super) fn finish(self) -> Result<(), WriteError> {
-        let Self { digest, hash, .. } = self;
-        // A blob cut short has another hash, so the size needs no look of its own.
+        let Self { file: _, digest, span: Span { offset: _, size }, written, hash } = self;
         let found = BlobDigest::from_bytes(hash.finalize().into());
-        if found == digest { Ok(()) } else { Err(WriteError::Tampered { digest, found }) }
+        if found != digest {
+            return Err(WriteError::Tampered { digest, found });
+        }
+        // A manifest may lie; what it announces of a file is what readers are told.
+        if written != size {
+            return Err(WriteError::TooShort { digest, size, written });
+        }
+        Ok(())
     }
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{StreamExt as _, TryStreamExt as _};
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_has_the_hash_and_the_size_that_the_manifest_names() {
+        let bytes = Bytes::from_static(b"a page");
+        let digest = BlobDigest::of(&bytes);
+        for size in [5, 6, 7] {
+            let manifest = json!({"a": {"sha256": digest, "size": size, "type": "text/plain"}});
+            let pack = Pack::for_release(&Release::parse(manifest.to_string().as_bytes()).unwrap()).await.unwrap();
+            let mut writer = pack.writer(digest).unwrap();
+            let written = writer.write(bytes.clone()).await.and_then(|()| writer.finish());
+            match (size, written) {
+                (6, Ok(())) => assert_eq!(pack.stream(&digest).boxed().try_next().await.unwrap(), Some(bytes.clone())),
+                (7, Err(WriteError::TooShort { size: 7, written: 6, .. }))
+                | (5, Err(WriteError::TooLong { size: 5, .. })) => {}
+                (_, other) => panic!("{size}: {other:?}"),
+            }
+        }
+    }
 }

@@ -241,7 +241,7 @@ async fn a_tampered_blob_or_manifest_is_never_served_and_the_old_release_stays()
     world.fill();
     let (first, second) = (random_files(&["index.html"]), random_files(&["index.html", "second.html"]));
     let victim = BlobDigest::of(&second["second.html"]).to_string();
-    let (lying, lies) = (Arc::new(Mutex::new("blob")), Arc::new(AtomicUsize::new(0)));
+    let (lying, lies) = (Arc::new(Mutex::new("manifest")), Arc::new(AtomicUsize::new(0)));
     let (mode, count) = (lying.clone(), lies.clone());
     let lie = move |path: &str, bytes: Bytes| {
         let mode = *mode.lock().unwrap();
@@ -264,7 +264,8 @@ async fn a_tampered_blob_or_manifest_is_never_served_and_the_old_release_stays()
     site.shows("/", &first["index.html"]).await;
     let second_id = world.publish(&second).await;
     world.table.set(&world.site, world.target(&key, second_id));
-    for mode in ["blob", "longer", "shorter", "manifest"] {
+    // The manifest first: once it came, it is kept.
+    for mode in ["manifest", "blob", "longer", "shorter"] {
         *lying.lock().unwrap() = mode;
         let before = lies.load(Ordering::SeqCst);
         // Two lies: when the second was told, the site has dealt with the first.

@@ -14,7 +14,7 @@ use crate::{
     plan::conditions::Value,
     store::{
         BlobDigest, Files, StoreError,
-        archive::{self, ArchiveError},
+        archive::{self, ArchiveError, Fetched},
         publish::PublishError,
         release::{Release, ReleaseId},
     },
@@ -123,71 +123,108 @@ async fn present(
     let release = &candidate.wanted.release;
     let storage = served.store.as_ref().map_err(|(reason, message)| Fault::wait(*reason, message.clone()))?;
     let key = (storage.place, release.clone());
-    if context.remember(&subject.uid, |memory| memory.published.contains_key(&key)) {
+    let id = ReleaseId::parse(release).map_err(|error| Fault::stall(Reason::InvalidObject, error.to_string()))?;
+    let damaged = subject.site().is_some_and(|site| context.sites.take_damage(&site, id));
+    if !damaged && context.remember(&subject.uid, |memory| memory.published.contains_key(&key)) {
         return Ok(());
     }
-    let id = ReleaseId::parse(release).map_err(|error| Fault::stall(Reason::InvalidObject, error.to_string()))?;
-    let found = storage.publisher.load_release(&subject.owner, id).await.map_err(|error| storage_fault(&error))?;
-    let bytes = match found {
-        Some(found) => found.total_bytes(),
-        None if newest => {
-            let files = gather(subject, context, served, candidate, id).await?;
-            publish(subject, served, storage, id, &files).await?
+    let bringing = Bringing { subject, context, served, storage, candidate, id };
+    let has_source = candidate.wanted.source.is_some();
+    let bytes = match storage.publisher.load_release(&subject.owner, id).await {
+        Ok(Some(found)) => {
+            if damaged && has_source {
+                bringing.mend().await;
+            }
+            found.total_bytes()
         }
-        None => return Err(Fault::wait(Reason::ReleaseNotFound, format!("release {release} is not in the store"))),
+        Ok(None) if newest => bringing.publish(false).await?,
+        Ok(None) => {
+            return Err(Fault::wait(Reason::ReleaseNotFound, format!("release {release} is not in the store")));
+        }
+        Err(error) if error.is_damage() && has_source => bringing.publish(true).await?,
+        Err(error) if error.is_damage() => {
+            let message =
+                format!("{error}. Name the files in spec.content.from and sign again, or upload the release again");
+            return Err(Fault::wait(Reason::StorageUnavailable, message));
+        }
+        Err(error) => return Err(storage_fault(&error)),
     };
     context.remember(&subject.uid, |memory| memory.published.insert(key, bytes));
     Ok(())
 }
 
-/// The files, from where the spec says.
-async fn gather(
-    subject: &Subject,
-    context: &Context,
-    served: &Served,
-    candidate: &Candidate,
+/// A release on its way into the store.
+struct Bringing<'a> {
+    subject: &'a Subject,
+    context: &'a Context,
+    served: &'a Served,
+    storage: &'a Storage,
+    candidate: &'a Candidate,
     id: ReleaseId,
-) -> Result<Files, Fault> {
-    match &candidate.wanted.source {
-        None => Err(Fault::wait(
-            Reason::ReleaseNotFound,
-            format!(
-                "release {id} is not in the store, and spec.content.from names no place to fetch it from. Add one and sign \
-                 again, or upload the release"
-            ),
-        )),
-        Some(ContentSource { config_map: Some(reference), .. }) => config_map(subject, context, &reference.name).await,
-        Some(ContentSource { archive: Some(source), .. }) => {
-            let sha256 = BlobDigest::parse(&source.sha256)
-                .map_err(|error| Fault::stall(Reason::InvalidObject, format!("spec.content.from.archive: {error}")))?;
-            let quota =
-                archive::Quota { max_bytes: served.terms.max_release_bytes, max_files: served.terms.max_release_files };
-            context.archives.fetch(&source.url, sha256, quota).await.map_err(|error| archive_fault(&error))
-        }
-        Some(ContentSource { config_map: None, archive: None }) => {
-            Err(Fault::stall(Reason::InvalidObject, "spec.content.from names neither configMap nor archive"))
-        }
-    }
 }
 
-/// Brings the files into the store; the size of the release in bytes.
-async fn publish(
-    subject: &Subject,
-    served: &Served,
-    storage: &Storage,
-    id: ReleaseId,
-    files: &Files,
-) -> Result<u64, Fault> {
-    let release = Release::from_files(files)
-        .map_err(|error| Fault::stall(Reason::InvalidObject, format!("the files make no release: {error}")))?;
-    within_quota(&release, served)?;
-    let report = storage.publisher.publish_files(&subject.owner, id, files).await.map_err(publish_fault)?;
-    tracing::info!(
-        namespace = subject.namespace, name = subject.name, release = %report.release,
-        uploaded = report.uploaded_blobs, bytes = report.uploaded_bytes, present = report.present_blobs,
-        "release published"
-    );
-    Ok(release.total_bytes())
+impl Bringing<'_> {
+    /// A site was not given bytes of a release whose manifest is there. Whatever comes of this, who has the release goes
+    /// on serving it, and who lacks it asks again.
+    async fn mend(&self) {
+        if let Err(Fault { reason, message, .. }) = self.publish(true).await {
+            let Subject { namespace, name, .. } = self.subject;
+            tracing::warn!(
+                namespace, name, release = %self.id, %reason, message,
+                "the files that the store lost could not be published anew"
+            );
+        }
+    }
+
+    /// Brings the files there; the size of the release in bytes. `anew` when what the store holds of it cannot be relied
+    /// on.
+    async fn publish(&self, anew: bool) -> Result<u64, Fault> {
+        let Self { subject, context: _, served, storage, candidate: _, id } = self;
+        let fetched = self.gather().await?;
+        let release = Release::from_files(&fetched.files)
+            .map_err(|error| Fault::stall(Reason::InvalidObject, format!("the files make no release: {error}")))?;
+        within_quota(&release, served)?;
+        let report = if anew {
+            storage.publisher.republish_files(&subject.owner, *id, &fetched.files).await
+        } else {
+            storage.publisher.publish_files(&subject.owner, *id, &fetched.files).await
+        };
+        let report = report.map_err(publish_fault)?;
+        tracing::info!(
+            namespace = subject.namespace, name = subject.name, release = %report.release,
+            uploaded = report.uploaded_blobs, bytes = report.uploaded_bytes, present = report.present_blobs,
+            "release published"
+        );
+        Ok(release.total_bytes())
+    }
+
+    /// The files, from where the spec says.
+    async fn gather(&self) -> Result<Fetched, Fault> {
+        let Self { subject, context, served, storage: _, candidate, id } = self;
+        match &candidate.wanted.source {
+            None => Err(Fault::wait(
+                Reason::ReleaseNotFound,
+                format!(
+                    "release {id} is not in the store, and spec.content.from names no place to fetch it from. Add one and \
+                     sign again, or upload the release"
+                ),
+            )),
+            Some(ContentSource { config_map: Some(reference), .. }) => {
+                config_map(subject, context, &reference.name).await.map(Fetched::from)
+            }
+            Some(ContentSource { archive: Some(source), .. }) => {
+                let sha256 = BlobDigest::parse(&source.sha256).map_err(|error| {
+                    Fault::stall(Reason::InvalidObject, format!("spec.content.from.archive: {error}"))
+                })?;
+                let terms = &served.terms;
+                let quota = archive::Quota { max_bytes: terms.max_release_bytes, max_files: terms.max_release_files };
+                context.archives.fetch(&source.url, sha256, quota).await.map_err(|error| archive_fault(&error))
+            }
+            Some(ContentSource { config_map: None, archive: None }) => {
+                Err(Fault::stall(Reason::InvalidObject, "spec.content.from names neither configMap nor archive"))
+            }
+        }
+    }
 }
 
 fn within_quota(release: &Release, served: &Served) -> Result<(), Fault> {

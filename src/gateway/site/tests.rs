@@ -7,6 +7,7 @@ use std::{
     },
 };
 
+use futures::StreamExt as _;
 use jiff::Timestamp;
 use reqwest::Client;
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -44,7 +45,7 @@ pub(crate) struct World {
     /// Seconds by which the operator's clock goes ahead.
     pub(crate) ahead: Arc<AtomicI64>,
     pub(crate) revoked: Arc<Mutex<BTreeSet<RevocationKey>>>,
-    service: SiteService,
+    pub(super) service: SiteService,
 }
 
 pub(crate) fn key() -> Key {
@@ -69,6 +70,7 @@ impl World {
             }),
             revoked: Arc::new(move |link| list.lock().unwrap().contains(link)),
             patience: Duration::from_millis(300),
+            blob_patience,
         };
         let site = SiteName::new("shop", "web").unwrap();
         Self { table, store, publisher, provider, owner: key(), site, ahead, revoked, service }
@@ -123,6 +125,10 @@ impl World {
     pub(crate) fn blob_key(&self, digest: BlobDigest) -> String {
         format!("hosting/{}/blobs/{digest}", BlobDigest::of(self.owner.did().as_str().as_bytes()))
     }
+
+    pub(crate) fn release_key(&self, id: ReleaseId) -> String {
+        format!("hosting/{}/releases/{}.json", BlobDigest::of(self.owner.did().as_str().as_bytes()), id.hex())
+    }
 }
 
 pub(crate) async fn listen(router: Router) -> (SocketAddr, JoinHandle<()>) {
@@ -131,13 +137,13 @@ pub(crate) async fn listen(router: Router) -> (SocketAddr, JoinHandle<()>) {
     (address, tokio::spawn(async move { axum::serve(listener, router).await.unwrap() }))
 }
 
-struct Asker {
-    address: SocketAddr,
+pub(super) struct Asker {
+    pub(super) address: SocketAddr,
     client: Client,
 }
 
 impl Asker {
-    async fn new(world: &World) -> Self {
+    pub(super) async fn new(world: &World) -> Self {
         Self { address: listen(world.router()).await.0, client: Client::new() }
     }
 
@@ -150,7 +156,14 @@ impl Asker {
         (response.status().as_u16(), response.bytes().await.unwrap())
     }
 
-    async fn ask(&self, credentials: &SiteCredentials, path: &str) -> (u16, Bytes) {
+    /// An answer whose body was not read yet.
+    async fn open(&self, credentials: &SiteCredentials, path: &str) -> reqwest::Response {
+        let authorization = credentials.authorization(path, now(), 42, rand::random()).unwrap();
+        let request = self.client.get(format!("http://{}{path}", self.address)).header("authorization", authorization);
+        request.send().await.unwrap()
+    }
+
+    pub(super) async fn ask(&self, credentials: &SiteCredentials, path: &str) -> (u16, Bytes) {
         let authorization = credentials.authorization(path, now(), 42, rand::random()).unwrap();
         self.send(path, Some(authorization)).await
     }
@@ -175,7 +188,8 @@ async fn the_current_key_gets_target_manifest_and_blobs_of_the_targeted_release_
     world.fill();
     asker.refused(&credentials, POLL, 403, "NotCurrent").await;
 
-    let files = random_files(&["index.html", "a.css"]);
+    let mut files = random_files(&["index.html", "a.css"]);
+    files.insert("long.bin".into(), rand::random::<[u8; 32]>().repeat(1000).into());
     let others = random_files(&["index.html"]);
     let (release, other) = (world.publish(&files).await, world.publish(&others).await);
     world.table.set(&world.site, world.target(&key, release));
@@ -194,6 +208,12 @@ async fn the_current_key_gets_target_manifest_and_blobs_of_the_targeted_release_
     let foreign = BlobDigest::of(&others["index.html"]);
     asker.refused(&credentials, &format!("/v1/releases/{other}?site=shop/web"), 404, "").await;
     asker.refused(&credentials, &format!("/v1/blobs/{foreign}?site=shop/web"), 404, "").await;
+
+    let digest = BlobDigest::of(&files["long.bin"]);
+    world.store.corrupt(&world.blob_key(digest), Bytes::from(vec![1; files["long.bin"].len()]));
+    let path = format!("/v1/blobs/{digest}?site=shop/web");
+    let cut = asker.open(&credentials, &path).await.bytes().await;
+    assert!(cut.is_err(), "what turns out wrong is cut short");
 
     let digest = BlobDigest::of(&files["index.html"]);
     let path = format!("/v1/blobs/{digest}?site=shop/web");
@@ -315,4 +335,84 @@ async fn a_poll_waits_for_news_and_tells_the_report() {
     world.table.set(&world.site, world.target(&key, first));
     let ((status, _), ()) = tokio::join!(asker.ask(&credentials, &settled), revoked);
     assert_eq!(status, 403, "a key that is replaced while it waits gets nothing");
+}
+
+/// What is logged by this thread while it lives.
+struct Log {
+    lines: Arc<Mutex<Vec<u8>>>,
+    _recording: tracing::subscriber::DefaultGuard,
+}
+
+impl Log {
+    fn start() -> Self {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let sink = Sink(lines.clone());
+        let subscriber = tracing_subscriber::fmt().with_writer(move || sink.clone()).with_ansi(false).finish();
+        Self { lines, _recording: tracing::subscriber::set_default(subscriber) }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.lines.lock().unwrap().clone()).unwrap()
+    }
+}
+
+#[derive(Clone)]
+struct Sink(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn damage_in_the_store_is_told_to_people_and_once_to_the_controller() {
+    let world = World::new();
+    world.fill();
+    let asker = Asker::new(&world).await;
+    let key = key();
+    let credentials = world.credentials(&key);
+    let mut files = random_files(&["index.html", "spoilt.css", "lost.js"]);
+    files.insert("long.bin".into(), rand::random::<[u8; 32]>().repeat(1000).into());
+    let digest = |path: &str| BlobDigest::of(&files[path]);
+    let path = |file: &str| format!("/v1/blobs/{}?site=shop/web", digest(file));
+    let release = world.publish(&files).await;
+    world.table.set(&world.site, world.target(&key, release));
+    world.store.set_silent(true);
+    asker.refused(&credentials, &path("lost.js"), 503, "the store did not give it").await;
+    world.store.set_silent(false);
+    assert!(!world.table.take_damage(&world.site, release), "silence is no damage");
+
+    let mut reports = Box::pin(world.table.reports());
+    for damaged in ["spoilt.css", "lost.js", "long.bin", "manifest"] {
+        // A site that is set anew has no manifest yet, and no damage.
+        world.table.remove(&world.site);
+        world.table.set(&world.site, world.target(&key, release));
+        let log = Log::start();
+        match damaged {
+            "lost.js" => world.store.lose(&world.blob_key(digest(damaged))),
+            "manifest" => world.store.corrupt(&world.release_key(release), Bytes::from("{}")),
+            file => world.store.corrupt(&world.blob_key(digest(file)), Bytes::from(vec![0; files[file].len()])),
+        }
+        let ask = async || match damaged {
+            "long.bin" => assert!(asker.open(&credentials, &path(damaged)).await.bytes().await.is_err()),
+            "manifest" => asker.refused(&credentials, &path("index.html"), 503, "the store did not give it").await,
+            file => asker.refused(&credentials, &path(file), 503, "the store did not give it").await,
+        };
+        ask().await;
+        let text = log.text();
+        assert!(text.contains("WARN") && text.contains("spec.content.from") && text.contains("shop/web"), "{text}");
+        assert_eq!(reports.next().await, Some(world.site.clone()), "{damaged}");
+        let other = ReleaseId::parse(&format!("sha256:{}", "a".repeat(64))).unwrap();
+        assert!(!world.table.take_damage(&world.site, other), "{damaged}");
+        assert!(world.table.take_damage(&world.site, release), "{damaged}");
+        ask().await;
+        assert!(!world.table.take_damage(&world.site, release), "{damaged}: not again so soon");
+        world.publisher.republish_files(world.owner.did(), release, &files).await.unwrap();
+    }
 }

@@ -21,7 +21,7 @@ pub(super) async fn download(
 ) -> Result<Vec<u8>, ArchiveError> {
     let mut target = Url::parse(url).map_err(|_| refused(Refused::Url(url.to_owned())))?;
     for _ in 0..=policy.max_redirects {
-        let response = request(&target, admission).await?;
+        let response = request(&target, policy, admission).await?;
         match response.status() {
             StatusCode::OK => return body(response, &target, limit).await,
             status if status.is_redirection() => target = next_hop(&target, &response)?,
@@ -31,7 +31,7 @@ pub(super) async fn download(
     Err(refused(Refused::Redirect("more often than is followed")))
 }
 
-async fn request(target: &Url, admission: &Admission) -> Result<Response, ArchiveError> {
+async fn request(target: &Url, policy: &ArchivePolicy, admission: &Admission) -> Result<Response, ArchiveError> {
     let not_plain = || refused(Refused::Url(target.to_string()));
     if !matches!(target.scheme(), "http" | "https") || !target.username().is_empty() || target.password().is_some() {
         return Err(not_plain());
@@ -50,6 +50,7 @@ async fn request(target: &Url, admission: &Admission) -> Result<Response, Archiv
         .referer(false)
         .resolve_to_addrs(host, &addresses)
         .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(policy.read_timeout)
         .user_agent(concat!("dms-operator/", env!("CARGO_PKG_VERSION")))
         .build()
         .map_err(|error| unavailable(target, causes(&error)))?;
@@ -81,10 +82,11 @@ fn next_hop(target: &Url, response: &Response) -> Result<Url, ArchiveError> {
 
 async fn body(mut response: Response, target: &Url, limit: Bound) -> Result<Vec<u8>, ArchiveError> {
     let too_large = || ArchiveError::TooLarge(TooLarge::Download(limit));
-    if response.content_length().is_some_and(|length| length > limit.most) {
+    let announced = response.content_length().unwrap_or_default();
+    if announced > limit.most {
         return Err(too_large());
     }
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(usize::try_from(announced).unwrap_or_default());
     while let Some(chunk) = response.chunk().await.map_err(|error| unavailable(target, causes(&error)))? {
         if (bytes.len() + chunk.len()) as u64 > limit.most {
             return Err(too_large());

@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc, time::Duration
 
 use bytes::Bytes;
 use k8s_openapi::ByteString;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use address::AddressKind;
 use unpack::unpack;
@@ -38,6 +38,8 @@ pub struct ArchivePolicy {
     pub max_ratio: u64,
     /// Most redirects followed.
     pub max_redirects: usize,
+    /// Longest silence of a server.
+    pub read_timeout: Duration,
     /// Time for everything, from the name to the last byte.
     pub timeout: Duration,
 }
@@ -51,6 +53,7 @@ impl Default for ArchivePolicy {
             max_files: 20_000,
             max_ratio: 200,
             max_redirects: 3,
+            read_timeout: Duration::from_secs(10),
             timeout: Duration::from_mins(2),
         }
     }
@@ -219,6 +222,21 @@ pub enum TooLarge {
     Files(Bound),
 }
 
+/// The files of an archive. While this lives, it counts as one of the few that are in memory.
+#[derive(Debug)]
+pub struct Fetched {
+    /// Path → bytes.
+    pub files: Files,
+    _slot: Option<OwnedSemaphorePermit>,
+}
+
+impl From<Files> for Fetched {
+    /// Files that came in some other way, and count as nothing.
+    fn from(files: Files) -> Self {
+        Self { files, _slot: None }
+    }
+}
+
 /// Decides whether a connection may go to an address.
 type Admission = dyn Fn(SocketAddr) -> Result<(), AddressKind> + Send + Sync;
 
@@ -255,16 +273,18 @@ impl ArchiveFetcher {
         Self { policy, admission, slots: Arc::new(Semaphore::new(IN_MEMORY)) }
     }
 
-    /// Fetches an archive, compares its SHA-256, and unpacks it: path → bytes. Of the policy's limits and the quota the
-    /// smaller ones hold, so that nothing is fetched in vain.
+    /// Fetches an archive, compares its SHA-256, and unpacks it. Of the policy's limits and the quota the smaller ones
+    /// hold, so that nothing is fetched in vain. Who comes while others are in memory is sent away rather than kept
+    /// waiting: slow servers are to delay nobody but those who name them.
     ///
     /// # Errors
     /// [`ArchiveError`]; only [`ArchiveError::Unavailable`] may pass by itself.
-    pub async fn fetch(&self, url: &str, sha256: BlobDigest, quota: Quota) -> Result<Files, ArchiveError> {
+    pub async fn fetch(&self, url: &str, sha256: BlobDigest, quota: Quota) -> Result<Fetched, ArchiveError> {
         let failed = |cause: String| ArchiveError::Unavailable { url: url.to_owned(), cause };
         let limits = self.policy.within(quota);
+        let slot = self.slots.clone().try_acquire_owned();
+        let slot = slot.map_err(|_| failed(format!("{IN_MEMORY} others are being fetched")))?;
         let work = async {
-            let _slot = self.slots.acquire().await.map_err(|error| failed(error.to_string()))?;
             let archive = fetch::download(url, &self.policy, limits.archive_bytes, self.admission.as_ref()).await?;
             let address = url.to_owned();
             let unpacking = tokio::task::spawn_blocking(move || {
@@ -272,7 +292,8 @@ impl ArchiveFetcher {
                 if found != sha256 {
                     return Err(ArchiveError::DigestMismatch { url: address, expected: sha256, found });
                 }
-                unpack(&archive, &limits)
+                // With the slot, since this goes on when nobody waits for it any more.
+                Ok(Fetched { files: unpack(&archive, &limits)?, _slot: Some(slot) })
             });
             unpacking.await.map_err(|error| failed(error.to_string()))?
         };

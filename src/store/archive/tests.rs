@@ -11,6 +11,7 @@ use axum::{
     routing::get,
 };
 use flate2::{Compression, write::GzEncoder};
+use futures::{FutureExt as _, StreamExt as _, stream};
 use tar::{EntryType, Header};
 use tokio::net::TcpListener;
 
@@ -298,8 +299,8 @@ async fn private_addresses_are_refused_before_anything_is_sent() {
     assert_eq!(INNER_HITS.load(Ordering::SeqCst), 0, "the inner server was never asked");
 
     let open = ArchiveFetcher::new(ArchivePolicy { allow_private_addresses: true, ..small() });
-    let files = open.fetch(&format!("http://{door}/name"), digest, UNLIMITED).await.unwrap();
-    assert_eq!(files, Files::from([("index.html".to_owned(), Bytes::from("hello"))]));
+    let fetched = open.fetch(&format!("http://{door}/name"), digest, UNLIMITED).await.unwrap();
+    assert_eq!(fetched.files, Files::from([("index.html".to_owned(), Bytes::from("hello"))]));
     assert_eq!(INNER_HITS.load(Ordering::SeqCst), 1);
 }
 
@@ -362,4 +363,67 @@ async fn wrong_late_large_and_missing_archives_are_told_apart() {
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
     let result = fetcher.fetch(&format!("http://{free}/site"), digest, UNLIMITED).await;
     assert!(matches!(&result, Err(ArchiveError::Unavailable { cause, .. }) if cause.contains("refused")), "{result:?}");
+}
+
+#[tokio::test]
+async fn archives_in_memory_are_few_and_nobody_waits_for_them() {
+    tls();
+    let bytes = archive(&[("index.html", FILE, b"hello")]);
+    let digest = BlobDigest::of(&bytes);
+    let drips = || {
+        stream::unfold((), |()| async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            Some((Ok::<_, std::io::Error>("x"), ()))
+        })
+    };
+    let router = Router::new()
+        .route("/site", get(move || async move { bytes }))
+        .route("/drips", get(async move || axum::body::Body::from_stream(drips())))
+        .route(
+            "/stops",
+            get(async || {
+                axum::body::Body::from_stream(stream::iter([Ok::<_, std::io::Error>("x")]).chain(stream::pending()))
+            }),
+        );
+    let address = serve(router).await;
+    let silence = Duration::from_millis(500);
+    let policy = ArchivePolicy {
+        allow_private_addresses: true,
+        read_timeout: silence,
+        timeout: Duration::from_mins(10),
+        ..small()
+    };
+    let fetcher = ArchiveFetcher::new(policy);
+    let fetch = |path: &str| {
+        let (fetcher, url) = (fetcher.clone(), format!("http://{address}/{path}"));
+        async move { fetcher.fetch(&url, digest, UNLIMITED).await }
+    };
+
+    let published = fetch("site").await.unwrap();
+    let dripping = tokio::spawn(fetch("drips"));
+    let begun = async {
+        while fetcher.slots.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), begun).await.expect("both count as in memory");
+    let turned_away = fetch("site").now_or_never().unwrap();
+    assert!(
+        matches!(&turned_away, Err(ArchiveError::Unavailable { cause, .. }) if cause == "2 others are being fetched"),
+        "{turned_away:?}"
+    );
+    drop(published);
+    assert!(fetch("site").await.is_ok(), "one of them is published");
+    let silent = tokio::time::timeout(Duration::from_secs(20), fetch("stops")).await.unwrap();
+    assert!(matches!(silent, Err(ArchiveError::Unavailable { .. })), "{silent:?}");
+    assert!(!dripping.is_finished(), "whoever is not silent has the whole time");
+    dripping.abort();
+}
+
+#[test]
+fn files_take_the_memory_that_they_need() {
+    let file = vec![7; 100_001];
+    let mut files = unpack(&archive(&[("a", FILE, &file)]), &small()).unwrap();
+    let bytes = files.remove("a").unwrap().try_into_mut().unwrap();
+    assert_eq!((bytes.len(), bytes.capacity()), (file.len(), file.len()));
 }

@@ -80,7 +80,8 @@ fn read_entries(reader: impl Read, limits: &Limits) -> Result<Files, ArchiveErro
         if total > limits.bytes.most {
             return Err(ArchiveError::TooLarge(TooLarge::Unpacked(limits.bytes)));
         }
-        let mut bytes = Vec::new();
+        // Within the limit, and no more than is needed: a vector that grows may take twice its size.
+        let mut bytes = Vec::with_capacity(usize::try_from(entry.size()).unwrap_or_default());
         entry.read_to_end(&mut bytes).map_err(|error| format(&error))?;
         match files.entry(path) {
             Entry::Occupied(taken) => return Err(refused(Refused::Duplicate(taken.key().clone()))),

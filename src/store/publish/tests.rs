@@ -1,7 +1,10 @@
 use std::fs;
 
 use super::*;
-use crate::store::memory::{MemoryStore, Requests};
+use crate::store::{
+    memory::{MemoryStore, Requests},
+    whole,
+};
 
 /// The DID of a key whose seed is one byte repeated.
 fn did(seed: u8) -> Did {
@@ -14,6 +17,10 @@ pub(crate) fn owner() -> Did {
 
 fn site(list: &[(&str, &'static str)]) -> Files {
     list.iter().map(|(path, text)| ((*path).to_owned(), Bytes::from_static(text.as_bytes()))).collect()
+}
+
+pub(crate) async fn read(publisher: &Publisher, file: &FileEntry) -> Result<Bytes, StoreError> {
+    whole(publisher.open_blob(&owner(), file).await?).await
 }
 
 fn setup() -> (Arc<MemoryStore>, Publisher) {
@@ -100,10 +107,14 @@ async fn what_does_not_hash_to_its_name_is_never_given_out() {
     let release = Release::from_files(&files).unwrap();
     publisher.publish(&owner(), &release, &files).await.unwrap();
     let file = &release.files()["a"];
-    assert_eq!(publisher.load_blob(&owner(), file).await.unwrap(), Some(Bytes::from("page")));
+    assert_eq!(read(&publisher, file).await.unwrap(), "page");
     store.corrupt(&publisher.blob_key(&owner(), file.sha256), Bytes::from("evil"));
-    let error = publisher.load_blob(&owner(), file).await.unwrap_err();
+    let error = read(&publisher, file).await.unwrap_err();
     assert!(matches!(&error, StoreError::Corrupt { found, .. } if *found == BlobDigest::of(b"evil").to_string()));
+
+    store.lose(&publisher.blob_key(&owner(), file.sha256));
+    let error = read(&publisher, file).await.unwrap_err();
+    assert!(matches!(&error, StoreError::Lost(key) if key.ends_with(&file.sha256.to_string())), "{error}");
 
     let other = Release::from_files(&site(&[("a", "evil")])).unwrap();
     for bytes in [Bytes::copy_from_slice(other.to_json()), Bytes::from("{}"), Bytes::from("x")] {
@@ -111,6 +122,63 @@ async fn what_does_not_hash_to_its_name_is_never_given_out() {
         let error = publisher.load_release(&owner(), release.id()).await.unwrap_err();
         assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
     }
+}
+
+#[tokio::test]
+async fn the_end_of_a_file_is_held_back_until_the_whole_is_known() {
+    let (store, publisher) = setup();
+    let page = Bytes::from(vec![7; 20_000]);
+    let files = Files::from([("a".to_owned(), page.clone()), ("empty".to_owned(), Bytes::new())]);
+    let release = Release::from_files(&files).unwrap();
+    publisher.publish(&owner(), &release, &files).await.unwrap();
+    let pieces = |path| publisher.open_blob(&owner(), &release.files()[path]).now_or_never().unwrap().unwrap();
+    let honest: Vec<_> = pieces("a").try_collect().await.unwrap();
+    assert!(honest.len() > 2, "it comes in pieces");
+    assert_eq!(honest.concat(), page);
+    assert_eq!(whole(pieces("empty")).await.unwrap(), "");
+
+    // Other bytes at the start: all but the last piece go out before anybody can know.
+    let spoilt = [&[8], &page[1..]].concat();
+    store.corrupt(&publisher.blob_key(&owner(), BlobDigest::of(&page)), spoilt.into());
+    let mut given: Vec<_> = pieces("a").collect().await;
+    let error = given.pop().unwrap().unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+    assert_eq!(given.len(), honest.len() - 1);
+}
+
+#[tokio::test]
+async fn publishing_again_mends_what_the_store_lost_or_spoilt() {
+    let (store, publisher) = setup();
+    let files = site(&[("a", "page"), ("b", "other"), ("c", "third")]);
+    let release = Release::from_files(&files).unwrap();
+    publisher.publish(&owner(), &release, &files).await.unwrap();
+    store.corrupt(&publisher.release_key(&owner(), release.id()), Bytes::from("{}"));
+    store.corrupt(&publisher.blob_key(&owner(), BlobDigest::of(b"page")), Bytes::from("evil"));
+    store.lose(&publisher.blob_key(&owner(), BlobDigest::of(b"other")));
+
+    let error = publisher.republish_files(&owner(), release.id(), &site(&[("a", "page")])).await.unwrap_err();
+    assert!(matches!(error, PublishError::DigestMismatch { .. }), "{error}");
+    let report = publisher.republish_files(&owner(), release.id(), &files).await.unwrap();
+    assert_eq!((report.uploaded_blobs, report.present_blobs), (3, 0));
+    assert_eq!(publisher.load_release(&owner(), release.id()).await.unwrap(), Some(release.clone()));
+    for (path, bytes) in &files {
+        assert_eq!(read(&publisher, &release.files()[path]).await.unwrap(), bytes, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_that_lies_about_a_size_gives_no_file() {
+    let (_, publisher) = setup();
+    let files = site(&[("a", "page")]);
+    let release = Release::from_files(&files).unwrap();
+    publisher.publish(&owner(), &release, &files).await.unwrap();
+    let file = &release.files()["a"];
+    let larger = FileEntry { size: 10, ..file.clone() };
+    let error = read(&publisher, &larger).await.unwrap_err();
+    assert!(matches!(error, StoreError::OtherSize { expected: 10, found: 4, .. }), "{error}");
+    let smaller = FileEntry { size: 3, ..file.clone() };
+    let error = read(&publisher, &smaller).await.unwrap_err();
+    assert!(matches!(error, StoreError::TooLarge { limit: 3, .. }), "{error}");
 }
 
 #[tokio::test]
@@ -138,5 +206,5 @@ async fn a_folder_publishes_as_its_files_do() {
     let release = Release::from_dir(folder.path()).unwrap();
     publisher.publish(&owner(), &release, &Folder(folder.path().to_owned())).await.unwrap();
     let file = &release.files()["d/x.css"];
-    assert_eq!(publisher.load_blob(&owner(), file).await.unwrap(), Some(Bytes::from("body{}")));
+    assert_eq!(read(&publisher, file).await.unwrap(), "body{}");
 }

@@ -5,6 +5,7 @@ use std::{
     path::Path,
 };
 
+use futures::TryStreamExt as _;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto::Builder,
@@ -16,7 +17,10 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::store::{
     Files,
-    publish::{Publisher, tests::owner},
+    publish::{
+        Publisher,
+        tests::{owner, read},
+    },
     release::Release,
 };
 
@@ -153,6 +157,48 @@ async fn answers_are_told_apart_by_what_to_do() {
     }
 }
 
+/// What a proxy says of a host that it does not know must not make a prefix look free.
+#[tokio::test]
+async fn only_the_service_itself_can_say_that_nothing_is_there() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let writes = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    for text in ["", "404 page not found", "<html><h1>Not Found</h1></html>", "<Error><Code>NotFound</Code></Error>"] {
+        let count = writes.clone();
+        let router = axum::Router::new().fallback(async move |method: axum::http::Method| {
+            count.fetch_add(usize::from(method == axum::http::Method::PUT), std::sync::atomic::Ordering::SeqCst);
+            (axum::http::StatusCode::NOT_FOUND, text)
+        });
+        let store = S3Store::new(&fake(router).await);
+        let error = store.get("a", 10).await.unwrap_err();
+        assert!(
+            matches!(&error, StoreError::Refused { cause, .. } if cause.starts_with("HTTP 404")),
+            "{text}: {error}"
+        );
+        let publisher = Publisher::new(std::sync::Arc::new(store), "hosting");
+        let error = publisher.claim_prefix("installation-1").await.unwrap_err();
+        assert!(error.to_string().contains("HTTP 404"), "{error}");
+    }
+    assert_eq!(writes.load(std::sync::atomic::Ordering::SeqCst), 0, "no marker is overwritten");
+}
+
+#[tokio::test]
+async fn a_body_comes_as_it_is_sent_and_not_beyond_its_limit() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    let receiver = std::sync::Arc::new(std::sync::Mutex::new(receiver));
+    let router = axum::Router::new().fallback(async move || {
+        let pieces = stream::poll_fn(move |context| receiver.lock().unwrap().poll_recv(context));
+        axum::body::Body::from_stream(pieces.map(Ok::<Bytes, std::io::Error>))
+    });
+    let store = S3Store::new(&fake(router).await);
+    let (opened, _) = tokio::join!(store.open("a", 8), sender.send("first".into()));
+    let mut pieces = opened.unwrap().unwrap();
+    assert_eq!(pieces.try_next().await.unwrap().unwrap(), "first", "the rest was not sent yet");
+    sender.send("more".into()).await.unwrap();
+    let error = pieces.try_next().await.unwrap_err();
+    assert!(matches!(&error, StoreError::TooLarge { key, limit: 8 } if key == "a"), "{error}");
+}
+
 #[tokio::test]
 async fn a_write_carries_its_sha256_and_no_other_checksum() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -205,7 +251,7 @@ async fn a_release_published_over_http_is_read_back_whole() {
     let loaded = publisher.load_release(&owner(), release.id()).await.unwrap().unwrap();
     assert_eq!(loaded, release);
     for (path, file) in loaded.files() {
-        assert_eq!(publisher.load_blob(&owner(), file).await.unwrap().as_ref(), files.get(path));
+        assert_eq!(read(&publisher, file).await.unwrap(), files[path]);
     }
 }
 
