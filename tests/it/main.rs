@@ -28,4 +28,5 @@ mod readme;
 mod refusals;
 mod soak;
 mod timed;
+mod unreadable;
 mod world;
