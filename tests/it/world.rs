@@ -11,7 +11,7 @@ use dms_operator::{
         installation::{Installation, Plan},
         wallet::Wallet,
     },
-    device::dms::DeploymentState,
+    device::dms::{DeploymentState, path},
     store::Release,
 };
 use k8s_openapi::api::{core::v1::ConfigMap, events::v1::Event};
@@ -293,6 +293,39 @@ pub fn deployments_of(
         })
         .map(|(id, record)| (id.clone(), serde_json::from_value(record["state"].clone()).unwrap()))
         .collect()
+}
+
+/// What store and devices had been asked at a moment.
+pub struct Before {
+    store: usize,
+    devices: Vec<usize>,
+}
+
+impl Before {
+    pub fn now(installation: &Installation) -> Self {
+        let devices = (0..installation.devices.len()).map(|device| asked(installation, device).len()).collect();
+        Self { store: installation.s3.requests().len(), devices }
+    }
+
+    /// Since then the operator only looked after itself, as it does without any deployment: whose the prefix of the
+    /// bucket is, and at each heartbeat whether the device lives and still knows the operator's own record.
+    pub fn assert_only_heartbeats_since(&self, installation: &Installation) {
+        let requests = installation.s3.requests().split_off(self.store);
+        let strange: Vec<_> = requests
+            .iter()
+            .filter(|request| request.method != "GET" || !request.path.ends_with("/installation"))
+            .collect();
+        assert!(strange.is_empty(), "the store was asked: {strange:#?}");
+        for (device, before) in self.devices.iter().enumerate() {
+            let asked = asked(installation, device);
+            for (number, behaviour) in asked.iter().enumerate().skip(*before) {
+                // Nobody but a heartbeat asks for a sign of life, and right after it for one status.
+                let heartbeat = behaviour == path::PEERS_SELF
+                    || (behaviour == path::DEPLOYMENT_STATUS && number > 0 && asked[number - 1] == path::PEERS_SELF);
+                assert!(heartbeat, "device {device} was asked {behaviour} in {:#?}", &asked[*before..]);
+            }
+        }
+    }
 }
 
 /// How many site servers run on a device: its child processes.
