@@ -23,15 +23,16 @@ pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/dms-operato
 
 /// The control plane, with our definitions installed by the chart.
 pub async fn shared() -> &'static ControlPlane {
-    SHARED
-        .get_or_init(async || {
-            let control_plane = ControlPlane::start(&Tools::locate().unwrap(), &scratch("shared")).await.unwrap();
-            let arguments = ["install", "dms-operator", CHART, "--create-namespace"];
-            let output = helm(&control_plane.admin_kubeconfig(), "dms-operator", &arguments);
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-            control_plane
-        })
-        .await
+    SHARED.get_or_init(async || own("shared").await).await
+}
+
+/// Another one, for a test that changes what all tests share. The chart is in the namespace `dms-operator`.
+pub async fn own(name: &str) -> ControlPlane {
+    let control_plane = ControlPlane::start(&Tools::locate().unwrap(), &scratch(name)).await.unwrap();
+    let arguments = ["install", "dms-operator", CHART, "--create-namespace"];
+    let output = helm(&control_plane.admin_kubeconfig(), "dms-operator", &arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    control_plane
 }
 
 /// Runs Helm for a namespace.
@@ -94,12 +95,17 @@ pub fn scratch(name: &str) -> PathBuf {
 }
 
 /// Asks until the answer is a value; panics with the last reason after a minute.
-pub async fn eventually<T>(what: &str, mut question: impl AsyncFnMut() -> Result<T, String>) -> T {
-    let until = Instant::now() + Duration::from_mins(1);
+pub async fn eventually<T>(what: &str, question: impl AsyncFnMut() -> Result<T, String>) -> T {
+    within(Duration::from_mins(1), what, question).await
+}
+
+/// The same, for what takes longer or must not take so long.
+pub async fn within<T>(limit: Duration, what: &str, mut question: impl AsyncFnMut() -> Result<T, String>) -> T {
+    let until = Instant::now() + limit;
     loop {
         match question().await {
             Ok(value) => return value,
-            Err(reason) => assert!(Instant::now() < until, "{what}, not within a minute: {reason}"),
+            Err(reason) => assert!(Instant::now() < until, "{what}, not within {limit:?}: {reason}"),
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -33,6 +33,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Ctrl-C takes less than a second on an idle machine; a control plane that does not come is waited for longer.
 const AT_ONCE: Duration = Duration::from_secs(30);
 
+/// What the whole may take by its own clock, in seconds, also beside other tests.
+const TOTAL: f64 = 60.0;
+
 /// The demo with a folder of its own for everything that it writes.
 fn demo(arguments: &[&str]) -> (Command, PathBuf) {
     let folder = scratch(&format!("demo-{}", uuid::Uuid::new_v4()));
@@ -106,6 +109,17 @@ fn assert_told(told: &str) {
         rest = after;
     }
     assert!(!told.contains('\u{1b}'), "colour is for terminals");
+    let seconds = total(told);
+    assert!(0.0 < seconds && seconds < TOTAL, "the demo took {seconds} s");
+}
+
+/// How long the whole took, as it says itself: `the demo   12.3 s`.
+fn total(told: &str) -> f64 {
+    let mut seconds = told.lines().filter_map(|line| {
+        let rest = line.trim().strip_prefix("the demo ")?;
+        rest.trim().strip_suffix(" s")?.parse().ok()
+    });
+    seconds.next_back().unwrap_or_else(|| panic!("it does not say how long it took:\n{told}"))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use dms_operator::{
     api::HostingDevice,
     dev::{installation::Installation, wallet::in_future},
+    device::dms::DeploymentState,
 };
 use k8s_openapi::api::{core::v1::ConfigMap, events::v1::Event};
 use kube::{
@@ -14,31 +15,25 @@ use kube::{
 use serde_json::{Value, json};
 
 use crate::{
-    cluster::{eventually, shared},
+    cluster::{eventually, shared, within},
     timed::Timed,
-    world::{Tenant, asked, condition, creations, fetch, installation, misbehave, name, page, sites_running},
+    world::{
+        Tenant, asked, condition, creations, deployments_of, fetch, installation, looks, misbehave, name, page,
+        sites_running,
+    },
 };
 
 /// How many are deployed at once.
 const COUNT: usize = 50;
 /// How often an object may be written until it is Ready.
 const WRITES: usize = 6;
+/// How long an Event may take: a device gives up on a deployment 15 s before the end of its window.
+const TOLD: Duration = Duration::from_secs(150);
 const QUICK: [&str; 2] = ["--resync", "1s"];
-
-/// Waits until the operator has asked a device for its deployments a few more times.
-async fn looks(installation: &Installation, device: usize, behaviour: &str, more: usize) {
-    let count = || asked(installation, device).iter().filter(|path| path.ends_with(behaviour)).count();
-    let before = count();
-    eventually("more looks at the device", async || {
-        let now = count();
-        if now >= before + more { Ok(()) } else { Err(format!("{now} of {}", before + more)) }
-    })
-    .await;
-}
 
 /// Waits for Events about an object with this reason.
 async fn told(tenant: &Tenant<'_>, name: &str, reason: &str) -> Vec<Event> {
-    eventually(&format!("an Event {reason}"), async || {
+    within(TOLD, &format!("an Event {reason}"), async || {
         let mut events = tenant.events(name).await;
         events.retain(|event| event.reason.as_deref() == Some(reason));
         if events.is_empty() { Err(format!("{:?}", tenant.status(name).await)) } else { Ok(events) }
@@ -182,6 +177,45 @@ async fn a_deletion_waits_for_its_device_unless_it_is_abandoned() {
     assert_eq!(tombstone["abandoned"], "false");
 }
 
+/// Applied again with the same signature, an abandoned object is another one under the same names. What the device kept
+/// for the first is its own, and it takes it up instead of beginning anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_abandoned_object_left_is_adopted_by_the_next_of_its_name() {
+    let _timed = Timed::start();
+    let mut installation = installation("adopted", 1, &QUICK, &[]).await;
+    let name = name();
+    let (files, body) = page();
+    let tenant = Tenant::new(&installation).await;
+    let release = tenant.files(&name, &files).await;
+    let object = tenant.sign(tenant.object(&name, &release));
+    tenant.apply(&object).await.unwrap();
+    let first = tenant.ready(&name).await.deployment.unwrap();
+    let uid = tenant.get(&name).await.unwrap().uid();
+    let made = creations(&installation);
+
+    installation.devices[0].process.kill9().unwrap();
+    let patch = json!({"metadata": {"annotations": {"hosting.nunet.io/cleanup": "Abandon"}}});
+    tenant.api().patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    tenant.api().delete(&name, &DeleteParams::default()).await.unwrap();
+    tenant.gone(&name).await;
+    tenant.apply(&object).await.unwrap();
+    assert_ne!(tenant.get(&name).await.unwrap().uid(), uid);
+    tenant.condition(&name, "TokenVerified", "True", "Verified").await;
+    assert_eq!(tenant.status(&name).await.deployment.and_then(|record| record.id), None);
+
+    let seat = tenant.seat();
+    installation.devices[0].process.restart().unwrap();
+    let tenant = seat.at(&installation);
+    let status = tenant.ready(&name).await;
+    let second = status.deployment.unwrap();
+    assert_eq!((&second.id, &second.device, second.attempt), (&first.id, &first.device, first.attempt));
+    assert_eq!(fetch(&status.url.unwrap()).await, (200, body));
+    looks(&installation, 0, "/deployment/list", 3).await;
+    assert_eq!(creations(&installation), made);
+    let kept = deployments_of(&installation, 0, &tenant.namespace, &name);
+    assert_eq!(kept, [(first.id.unwrap(), DeploymentState::Running)].into());
+}
+
 /// Puts an id into the status, as somebody with too many rights might.
 async fn forge(tenant: &Tenant<'_>, name: &str, id: &Value) {
     let patch = json!({"status": {"deployment": {"id": id}}});
@@ -312,7 +346,7 @@ async fn a_device_is_found_at_its_address_and_by_its_key() {
 async fn what_a_device_does_not_run_is_said_and_not_hammered() {
     let _timed = Timed::start();
     let image = format!("elsewhere@sha256:{}", "5".repeat(64));
-    let arguments = ["--resync", "1s", "--device-window", "60s", "--site-image", &image];
+    let arguments = ["--resync", "1s", "--device-window", "70s", "--site-image", &image];
     let installation = installation("image", 1, &arguments, &[]).await;
     let tenant = Tenant::new(&installation).await;
     let name = name();
@@ -361,6 +395,7 @@ async fn fifty_at_once_are_all_ready_and_none_twice() {
     let writes = shared().await.audit().writes(|record| record.user == operator).unwrap();
     for name in &names {
         let own: Vec<_> = writes.iter().filter(|record| &record.name == name).collect();
-        assert!(own.len() <= WRITES, "{} writes: {own:#?}", own.len());
+        // None at all would only say that the log shows nothing.
+        assert!((1..=WRITES).contains(&own.len()), "{} writes: {own:#?}", own.len());
     }
 }

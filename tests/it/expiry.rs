@@ -15,14 +15,14 @@ use kube::{
 use serde_json::{Value, json};
 
 use crate::{
-    cluster::eventually,
+    cluster::{eventually, within},
     timed::Timed,
     world::{Tenant, asked, creations, fetch, installation_with, name, page, sites_running},
 };
 
 const SECOND: u64 = 1_000_000_000;
-/// Long enough to become Ready on a slow machine, short enough to wait for.
-const LIFE: u64 = 20;
+/// Long enough for three objects to become Ready beside three other tests, short enough to wait for.
+const LIFE: u64 = 40;
 const GRACE: u64 = 4;
 
 fn stops(installation: &Installation) -> usize {
@@ -38,7 +38,7 @@ fn signed(tenant: &Tenant<'_>, mut object: Value, until: Nanos) -> Value {
 }
 
 async fn ended(url: &str) -> Nanos {
-    eventually("the site ends", async || match reqwest::get(url).await {
+    within(Duration::from_secs(LIFE + 60), "the site ends", async || match reqwest::get(url).await {
         Ok(response) if response.status() == 200 => Err("it still serves".to_owned()),
         _ => Ok(wall()),
     })

@@ -22,6 +22,10 @@ use crate::{
     world::{Tenant, creations, fetch, installation, installation_with, name, page, release_of},
 };
 
+/// Pages fetched to see them counted, and what each request holds beside what it must.
+const PAGES: usize = 8;
+const PADDING: usize = 4096;
+
 /// The value of one sample on /metrics.
 async fn sample(installation: &Installation, name: &str) -> Option<f64> {
     let (_, text) = fetch(&format!("{}/metrics", installation.http)).await;
@@ -119,6 +123,16 @@ async fn what_the_store_lost_or_spoilt_is_published_anew_from_its_source() {
     }
 }
 
+/// No upload names a release, nor any of the files in it.
+fn assert_not_uploaded(installation: &Installation, release: &str, files: &BTreeMap<String, String>) {
+    let mut names: Vec<_> = files.values().map(|text| hex::encode(Sha256::digest(text))).collect();
+    names.push(release.trim_start_matches("sha256:").to_owned());
+    let requests = installation.s3.requests();
+    let uploaded = requests.iter().filter(|request| request.method != "GET" && request.method != "HEAD");
+    let found: Vec<_> = uploaded.filter(|request| names.iter().any(|name| request.path.contains(name))).collect();
+    assert!(found.is_empty(), "{found:#?}");
+}
+
 /// What is wrong with one object's content, side by side in one installation.
 #[tokio::test(flavor = "multi_thread")]
 async fn content_that_is_not_what_was_signed_is_not_served() {
@@ -155,12 +169,15 @@ async fn other_bytes(tenant: &Tenant<'_>) {
     let (files, body) = page();
     let release = tenant.deploy(&name, &files).await;
     let url = tenant.ready(&name).await.url.unwrap();
-    let signed = release_of(&page().0);
+    let (signed_files, other_files) = (page().0, page().0);
+    let (signed, other) = (release_of(&signed_files), tenant.files(&name, &other_files).await);
     tenant.apply(&tenant.sign(tenant.object(&name, &signed))).await.unwrap();
     let status = tenant.condition(&name, "ContentPublished", "False", "ContentDigestMismatch").await;
     assert!(message(&status, "ContentPublished").contains(&signed), "{}", message(&status, "ContentPublished"));
     assert!(message(&status, "Stalled").contains("The release before goes on being served"));
     assert_eq!(status.release, Some(release));
+    assert_not_uploaded(tenant.installation, &signed, &signed_files);
+    assert_not_uploaded(tenant.installation, &other, &other_files);
     assert_eq!(fetch(&url).await, (200, body));
 }
 
@@ -174,9 +191,7 @@ async fn too_large(tenant: &Tenant<'_>) {
         let message = message(&status, "Stalled");
         assert!(message.contains(says) && message.contains("3 files with 4096 bytes"), "{message}");
         assert_eq!(status.deployment, None);
-        let requests = tenant.installation.s3.requests();
-        let id = release.trim_start_matches("sha256:");
-        assert!(!requests.iter().any(|request| request.method == "PUT" && request.path.contains(id)), "{requests:?}");
+        assert_not_uploaded(tenant.installation, &release, &files);
     }
 }
 
@@ -349,6 +364,26 @@ async fn usage_is_counted_while_it_runs_and_goes_with_the_object() {
     let size = f64::from(u32::try_from(body.len()).unwrap());
     assert!(usage("network_sent_bytes_total").await.unwrap() >= size);
     assert_eq!(usage("stored_bytes").await, Some(size));
+
+    // Readers who send far more than they get: the two directions are not taken for each other.
+    let bytes = async || {
+        let received = usage("network_received_bytes_total").await.unwrap_or_default();
+        (received, usage("network_sent_bytes_total").await.unwrap_or_default())
+    };
+    let before = bytes().await;
+    let reader = reqwest::Client::new();
+    for _ in 0..PAGES {
+        let answer = reader.get(&url).header("x-padding", "x".repeat(PADDING)).send().await.unwrap();
+        assert_eq!(answer.text().await.unwrap(), body);
+    }
+    let padding = f64::from(u32::try_from(PAGES * PADDING).unwrap());
+    let (received, sent) = eventually("the pages are counted", async || {
+        let now = bytes().await;
+        let (received, sent) = (now.0 - before.0, now.1 - before.1);
+        if received >= padding { Ok((received, sent)) } else { Err(format!("{received} received, {sent} sent")) }
+    })
+    .await;
+    assert!(received < 2.0 * padding && sent < padding, "{received} received, {sent} sent");
 
     tenant.api().delete(&name, &DeleteParams::default()).await.unwrap();
     tenant.gone(&name).await;

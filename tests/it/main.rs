@@ -33,4 +33,5 @@ mod soak;
 mod standing;
 mod timed;
 mod tombstones;
+mod unreadable;
 mod world;

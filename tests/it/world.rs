@@ -3,13 +3,15 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use dms_operator::{
-    api::{HostingDeployment, HostingDeploymentStatus},
+    api::{HostingDeployment, HostingDeploymentStatus, names::metadata},
     capability::Token,
     controller::clock::wall,
     dev::{
+        ControlPlane,
         installation::{Installation, Plan},
         wallet::Wallet,
     },
+    device::dms::{DeploymentState, path},
     store::Release,
 };
 use k8s_openapi::api::{core::v1::ConfigMap, events::v1::Event};
@@ -19,7 +21,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use crate::cluster::{self, scratch, shared};
+use crate::cluster::{self, eventually, scratch, shared};
 
 /// Starts an installation of its own, its operator speaking with the chart's ServiceAccount.
 pub async fn installation(name: &str, devices: usize, arguments: &[&str], variables: &[(&str, &str)]) -> Installation {
@@ -35,8 +37,20 @@ pub async fn installation_with(
     provider: Value,
 ) -> Installation {
     let control_plane = shared().await;
-    let client = control_plane.client().await.unwrap();
-    let namespace = cluster::install(&client, &[]).await;
+    let namespace = cluster::install(&control_plane.client().await.unwrap(), &[]).await;
+    installation_on(control_plane, namespace, name, devices, arguments, variables, provider).await
+}
+
+/// The same in a namespace, with the chart in it, of any control plane.
+pub async fn installation_on(
+    control_plane: &ControlPlane,
+    namespace: String,
+    name: &str,
+    devices: usize,
+    arguments: &[&str],
+    variables: &[(&str, &str)],
+    provider: Value,
+) -> Installation {
     let plan = Plan {
         executable: PathBuf::from(env!("CARGO_BIN_EXE_dms-operator")),
         folder: scratch(name),
@@ -47,6 +61,7 @@ pub async fn installation_with(
         variables: variables.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect(),
         provider,
     };
+    let client = control_plane.client().await.unwrap();
     Installation::start(client, plan).await.unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -161,10 +176,7 @@ impl<'a> Tenant<'a> {
 
     /// The Events about an object.
     pub async fn events(&self, name: &str) -> Vec<Event> {
-        let api: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
-        let mut events = api.list(&ListParams::default()).await.unwrap().items;
-        events.retain(|event| event.regarding.as_ref().is_some_and(|about| about.name.as_deref() == Some(name)));
-        events
+        events(&self.client, &self.namespace, name).await
     }
 
     /// Waits until the object is gone.
@@ -176,6 +188,14 @@ impl<'a> Tenant<'a> {
         })
         .await;
     }
+}
+
+/// The Events about an object of a namespace.
+pub async fn events(client: &Client, namespace: &str, name: &str) -> Vec<Event> {
+    let api: Api<Event> = Api::namespaced(client.clone(), namespace);
+    let mut events = api.list(&ListParams::default()).await.unwrap().items;
+    events.retain(|event| event.regarding.as_ref().is_some_and(|about| about.name.as_deref() == Some(name)));
+    events
 }
 
 /// Value, reason and message of a condition; empty without it.
@@ -244,6 +264,68 @@ pub fn creations(installation: &Installation) -> usize {
         })
         .sum::<usize>()
         .saturating_sub(installation.devices.len())
+}
+
+/// Waits until a device was asked for a behaviour a few more times.
+pub async fn looks(installation: &Installation, device: usize, behaviour: &str, more: usize) {
+    let count = || asked(installation, device).iter().filter(|path| path.ends_with(behaviour)).count();
+    let before = count();
+    eventually("more looks at the device", async || {
+        let now = count();
+        if now >= before + more { Ok(()) } else { Err(format!("{now} of {}", before + more)) }
+    })
+    .await;
+}
+
+/// The deployments that a device ever took for an object and still knows, over or not, from its own state on disk.
+pub fn deployments_of(
+    installation: &Installation,
+    device: usize,
+    namespace: &str,
+    name: &str,
+) -> BTreeMap<String, DeploymentState> {
+    let file = installation.devices[device].folder.join("state/state.json");
+    let state: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    let deployments = state["deployments"].as_object().unwrap().iter();
+    deployments
+        .filter(|(_, record)| {
+            record["metadata"][metadata::NAMESPACE] == namespace && record["metadata"][metadata::NAME] == name
+        })
+        .map(|(id, record)| (id.clone(), serde_json::from_value(record["state"].clone()).unwrap()))
+        .collect()
+}
+
+/// What store and devices had been asked at a moment.
+pub struct Before {
+    store: usize,
+    devices: Vec<usize>,
+}
+
+impl Before {
+    pub fn now(installation: &Installation) -> Self {
+        let devices = (0..installation.devices.len()).map(|device| asked(installation, device).len()).collect();
+        Self { store: installation.s3.requests().len(), devices }
+    }
+
+    /// Since then the operator only looked after itself, as it does without any deployment: whose the prefix of the
+    /// bucket is, and at each heartbeat whether the device lives and still knows the operator's own record.
+    pub fn assert_only_heartbeats_since(&self, installation: &Installation) {
+        let requests = installation.s3.requests().split_off(self.store);
+        let strange: Vec<_> = requests
+            .iter()
+            .filter(|request| request.method != "GET" || !request.path.ends_with("/installation"))
+            .collect();
+        assert!(strange.is_empty(), "the store was asked: {strange:#?}");
+        for (device, before) in self.devices.iter().enumerate() {
+            let asked = asked(installation, device);
+            for (number, behaviour) in asked.iter().enumerate().skip(*before) {
+                // Nobody but a heartbeat asks for a sign of life, and right after it for one status.
+                let heartbeat = behaviour == path::PEERS_SELF
+                    || (behaviour == path::DEPLOYMENT_STATUS && number > 0 && asked[number - 1] == path::PEERS_SELF);
+                assert!(heartbeat, "device {device} was asked {behaviour} in {:#?}", &asked[*before..]);
+            }
+        }
+    }
 }
 
 /// How many site servers run on a device: its child processes.
