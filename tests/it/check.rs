@@ -167,6 +167,13 @@ fn what_is_too_old_or_broken_is_a_sentence_with_what_is_needed() {
     }
 }
 
+#[test]
+fn the_readme_names_the_versions_that_are_checked() {
+    let (rust, go) = (env!("CARGO_PKG_RUST_VERSION"), go_version());
+    let sentence = format!("Both need Rust {rust}, Go {}, make and a C compiler", go.rsplit_once('.').unwrap().0);
+    assert!(fs::read_to_string(root().join("README.md")).unwrap().contains(&sentence), "{sentence}");
+}
+
 const CACHES: &str = "and the caches of Go and Cargo";
 
 #[test]
