@@ -71,6 +71,17 @@ pub struct Device {
     pub owner: Wallet,
 }
 
+/// An operator beside the first.
+#[derive(Debug)]
+pub struct Replica {
+    /// Its process.
+    pub process: Process,
+    /// Where it answers /readyz and /metrics.
+    pub http: String,
+    /// Address at which it answers sites.
+    pub sites: String,
+}
+
 /// Object store, devices and operator.
 pub struct Installation {
     /// How it was made.
@@ -85,6 +96,8 @@ pub struct Installation {
     pub operator: Process,
     /// Where the operator answers /readyz and /metrics.
     pub http: String,
+    /// Address at which the operator answers sites.
+    pub sites: String,
     /// The provider's key.
     pub provider: Wallet,
 }
@@ -99,13 +112,14 @@ impl Installation {
         let s3 = S3Server::start(&plan.folder.join("s3")).await?;
         create_storage_secret(&client, &plan.namespace, &s3).await?;
         create_provider(&client, &plan, &s3).await?;
-        let (operator, http) = start_operator(&plan, &plan.arguments, &plan.variables, "operator")?;
+        let operator = start_operator(&plan, &plan.arguments, &plan.variables, "operator")?;
+        let Replica { process: operator, http, sites } = operator;
         let provider = await_provider(&client, &plan.namespace, &operator).await?;
         let mut devices = Vec::new();
         for number in 0..plan.devices {
             devices.push(start_device(&client, &plan, number, provider.did()).await?);
         }
-        let this = Self { plan, client, s3, devices, operator, http, provider };
+        let this = Self { plan, client, s3, devices, operator, http, sites, provider };
         for device in &this.devices {
             this.device_ready(&device.name).await?;
         }
@@ -116,7 +130,7 @@ impl Installation {
     ///
     /// # Errors
     /// [`KitError::Start`].
-    pub fn second_operator(&self, name: &str, variables: &[(String, String)]) -> Result<(Process, String), KitError> {
+    pub fn second_operator(&self, name: &str, variables: &[(String, String)]) -> Result<Replica, KitError> {
         start_operator(&self.plan, &self.plan.arguments, variables, name)
     }
 
@@ -125,8 +139,8 @@ impl Installation {
     /// # Errors
     /// [`KitError::Start`].
     pub fn replace_operator(&mut self, name: &str, variables: &[(String, String)]) -> Result<(), KitError> {
-        let (operator, http) = self.second_operator(name, variables)?;
-        (self.operator, self.http) = (operator, http);
+        let Replica { process, http, sites } = self.second_operator(name, variables)?;
+        (self.operator, self.http, self.sites) = (process, http, sites);
         Ok(())
     }
 
@@ -232,7 +246,7 @@ fn start_operator(
     arguments: &[String],
     variables: &[(String, String)],
     name: &str,
-) -> Result<(Process, String), KitError> {
+) -> Result<Replica, KitError> {
     let kubeconfig = plan.folder.join("operator.kubeconfig");
     plan.credentials.write(&kubeconfig)?;
     let http = format!("127.0.0.1:{}", free_port()?);
@@ -245,7 +259,7 @@ fn start_operator(
         .env("KUBECONFIG", &kubeconfig)
         .envs(variables.iter().map(|(key, value)| (key, value)));
     let process = Process::start(name, &command, plan.folder.join(format!("{name}.log")))?;
-    Ok((process, format!("http://{http}")))
+    Ok(Replica { process, http: format!("http://{http}"), sites })
 }
 
 async fn await_provider(client: &Client, namespace: &str, operator: &Process) -> Result<Wallet, KitError> {

@@ -5,8 +5,16 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use dms_operator::{controller::checkpoint::Step, dev::installation::Installation, device::dms::DeploymentState};
+use dms_operator::{
+    controller::checkpoint::Step,
+    dev::installation::{Installation, Replica},
+    device::dms::DeploymentState,
+};
 use futures::future::{LocalBoxFuture, join_all};
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+};
 
 use crate::{
     cluster::{eventually, scratch},
@@ -117,7 +125,7 @@ async fn paused_before_sending(wakes_late: bool) {
     let first = &held.installation.operator;
     first.pause().unwrap();
     held.release();
-    let (second, http) = held.installation.second_operator("second", &[]).unwrap();
+    let Replica { process: second, http, sites } = held.installation.second_operator("second", &[]).unwrap();
     eventually("the second operator leads", async || {
         let metrics = reqwest::get(format!("{http}/metrics")).await.map_err(|error| error.to_string())?;
         let metrics = metrics.text().await.map_err(|error| error.to_string())?;
@@ -130,11 +138,26 @@ async fn paused_before_sending(wakes_late: bool) {
     first.resume().unwrap();
     // The lease is not its own any more: it ends, and by itself.
     assert_eq!(first.exit_code(PATIENCE).await, Some(1), "{}", first.log_end());
+    // Sites reach whoever works by a Service. One that the first still asked for was told the address of the first.
+    let service = tokio::spawn(forward(TcpListener::bind(&held.installation.sites).await.unwrap(), sites));
     let status = tenant.condition_within(&name, "Ready", "True", "Succeeded", PATIENCE).await;
     assert_eq!(fetch(&status.url.unwrap()).await, (200, body));
     held.assert_only(&tenant, &name, status.deployment.unwrap().id.unwrap()).await;
     // Whatever the first still sent, it was its one request.
     assert!(creations(&held.installation) <= 2, "{}", creations(&held.installation));
+    service.abort();
+}
+
+/// Passes connections on to an address.
+async fn forward(listener: TcpListener, to: String) {
+    loop {
+        let (mut site, _) = listener.accept().await.unwrap();
+        let to = to.clone();
+        tokio::spawn(async move {
+            let mut operator = TcpStream::connect(to).await?;
+            copy_bidirectional(&mut site, &mut operator).await
+        });
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
