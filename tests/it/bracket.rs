@@ -25,7 +25,7 @@ use crate::{
 /// The window, the skew, the lease, and room for a slow machine.
 const PATIENCE: Duration = Duration::from_secs(180);
 /// A device refuses what has less than 59 s to live: with the shortest window, 60 s, nothing may take a second.
-const ARGUMENTS: [&str; 6] = ["--device-window", "70s", "--lease-duration", "5s", "--resync", "2s"];
+const ARGUMENTS: [&str; 6] = ["--device-window", "70s", "--lease-duration", "10s", "--resync", "2s"];
 
 /// An operator that stops at a step, and what it was to deploy.
 struct Held {
@@ -114,6 +114,24 @@ async fn killed_and_nothing_listed() {
     held.assert_one(&tenant, &name, &body, 1, 1).await;
 }
 
+/// The same, but only the list filtered by our marks is empty: the whole list, which would prove the deployment absent,
+/// shows it.
+async fn killed_and_the_filtered_list_fails() {
+    let mut held = Held::at(Step::Sent).await;
+    let (files, body) = page();
+    let name = name();
+    let tenant = Tenant::new(&held.installation).await;
+    tenant.deploy(&name, &files).await;
+    held.reached().await;
+    let seat = tenant.seat();
+    held.installation.operator.kill9().unwrap();
+    misbehave(&held.installation, 0, "list-filtered-empty");
+    held.release();
+    held.installation.operator.restart().unwrap();
+    let tenant = seat.at(&held.installation);
+    held.assert_one(&tenant, &name, &body, 1, 1).await;
+}
+
 /// The first of two operators is paused before it sends; the second takes its place; then the first wakes up.
 async fn paused_before_sending(wakes_late: bool) {
     let held = Held::at(Step::Recorded).await;
@@ -163,7 +181,7 @@ async fn forward(listener: TcpListener, to: String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_deployment_comes_of_it_wherever_the_operator_dies() {
     let _timed = Timed::start();
-    let cases: [LocalBoxFuture<'static, ()>; 8] = [
+    let cases: [LocalBoxFuture<'static, ()>; 9] = [
         Box::pin(killed(Step::Read, 1, 1)),
         // Recorded and never sent: only a second attempt brings a deployment, once the first cannot any more.
         Box::pin(killed(Step::Recorded, 2, 1)),
@@ -171,6 +189,7 @@ async fn one_deployment_comes_of_it_wherever_the_operator_dies() {
         Box::pin(killed(Step::Known, 1, 1)),
         Box::pin(killed(Step::Bound, 1, 1)),
         Box::pin(killed_and_nothing_listed()),
+        Box::pin(killed_and_the_filtered_list_fails()),
         Box::pin(paused_before_sending(false)),
         Box::pin(paused_before_sending(true)),
     ];

@@ -103,7 +103,7 @@ async fn what_cannot_be_reached_is_said_at_once_and_the_breaker_opens() {
     // Attempts go on without being asked, at growing pauses; a request in between does not cause another one.
     until("the pauses have grown", async || {
         let refused = link.send(&peer, &addresses, "root", b"x".to_vec(), SOON).await;
-        matches!(refused, Err(SendError::NotSent { cause }) if cause.contains("the next attempt is in"))
+        matches!(refused, Err(SendError::NotSent { cause }) if cause.contains("dialled again in a while"))
     })
     .await;
     let attempts = link.counters().failed_dials();
