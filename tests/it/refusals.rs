@@ -245,7 +245,8 @@ async fn the_provider_decides_from_where_and_how_openly() {
     let status = other.condition(&name, "Ready", "False", "NamespaceNotAllowed").await;
     assert_eq!(condition(&status, "Stalled").0, "True");
     assert_eq!(status.deployment, None);
-    before.assert_only_heartbeats_since(&installation);
+    before.assert_only_looks_since(&installation);
+    assert_eq!(deployments_of(&installation, 0, &other.namespace, &name), [].into());
     assert_eq!(fetch(&url).await, (200, body));
 
     // The label is all that was missing.

@@ -310,19 +310,40 @@ impl Before {
     /// Since then the operator only looked after itself, as it does without any deployment: whose the prefix of the
     /// bucket is, and at each heartbeat whether the device lives and still knows the operator's own record.
     pub fn assert_only_heartbeats_since(&self, installation: &Installation) {
+        self.assert_store_left_alone(installation);
+        self.assert_asked(installation, |earlier, behaviour| {
+            // Nobody but a heartbeat asks for a sign of life, and right after it for one status.
+            behaviour == path::PEERS_SELF || (behaviour == path::DEPLOYMENT_STATUS && earlier == Some(path::PEERS_SELF))
+        });
+    }
+
+    /// The same beside a deployment that runs: it was looked at, and nothing was to change.
+    pub fn assert_only_looks_since(&self, installation: &Installation) {
+        self.assert_store_left_alone(installation);
+        let looks = [path::PEERS_SELF, path::DEPLOYMENT_LIST, path::DEPLOYMENT_MANIFEST, path::DEPLOYMENT_STATUS];
+        self.assert_asked(installation, |_, behaviour| looks.contains(&behaviour));
+    }
+
+    fn assert_store_left_alone(&self, installation: &Installation) {
         let requests = installation.s3.requests().split_off(self.store);
         let strange: Vec<_> = requests
             .iter()
             .filter(|request| request.method != "GET" || !request.path.ends_with("/installation"))
             .collect();
         assert!(strange.is_empty(), "the store was asked: {strange:#?}");
-        for (device, before) in self.devices.iter().enumerate() {
+    }
+
+    /// Every behaviour asked since is as expected, given the one before it.
+    fn assert_asked(&self, installation: &Installation, expected: impl Fn(Option<&str>, &str) -> bool) {
+        for (device, &before) in self.devices.iter().enumerate() {
             let asked = asked(installation, device);
-            for (number, behaviour) in asked.iter().enumerate().skip(*before) {
-                // Nobody but a heartbeat asks for a sign of life, and right after it for one status.
-                let heartbeat = behaviour == path::PEERS_SELF
-                    || (behaviour == path::DEPLOYMENT_STATUS && number > 0 && asked[number - 1] == path::PEERS_SELF);
-                assert!(heartbeat, "device {device} was asked {behaviour} in {:#?}", &asked[*before..]);
+            for (number, behaviour) in asked.iter().enumerate().skip(before) {
+                let earlier = number.checked_sub(1).map(|earlier| asked[earlier].as_str());
+                assert!(
+                    expected(earlier, behaviour),
+                    "device {device} was asked {behaviour} in {:#?}",
+                    &asked[before..]
+                );
             }
         }
     }
