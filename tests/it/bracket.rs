@@ -19,7 +19,9 @@ use tokio::{
 use crate::{
     cluster::{eventually, scratch},
     timed::Timed,
-    world::{Tenant, creations, deployments_of, fetch, installation, looks, misbehave, name, page, sites_running},
+    world::{
+        Seat, Tenant, creations, deployments_of, fetch, installation, looks, misbehave, name, page, sites_running,
+    },
 };
 
 /// The window, the skew, the lease, and room for a slow machine.
@@ -93,20 +95,27 @@ async fn killed(step: Step, attempt: i64, requests: usize) {
     held.assert_one(&tenant, &name, &body, attempt, requests).await;
 }
 
-/// The device took the request, the operator died before it heard of it, and then the device lists nothing, as DMS does on
-/// any error of its own.
-async fn killed_and_nothing_listed() {
+/// The device took the request, and the operator died before it heard of it; it starts again beside a device with a fault.
+async fn killed_after_sending(fault: &str) -> (Held, Seat, String, String) {
     let mut held = Held::at(Step::Sent).await;
     let (files, body) = page();
     let name = name();
-    let tenant = Tenant::new(&held.installation).await;
-    tenant.deploy(&name, &files).await;
-    held.reached().await;
-    let seat = tenant.seat();
+    let seat = {
+        let tenant = Tenant::new(&held.installation).await;
+        tenant.deploy(&name, &files).await;
+        held.reached().await;
+        tenant.seat()
+    };
     held.installation.operator.kill9().unwrap();
-    misbehave(&held.installation, 0, "list-empty");
+    misbehave(&held.installation, 0, fault);
     held.release();
     held.installation.operator.restart().unwrap();
+    (held, seat, name, body)
+}
+
+/// The device lists nothing, as DMS does on any error of its own.
+async fn killed_and_nothing_listed() {
+    let (held, seat, name, body) = killed_after_sending("list-empty").await;
     let tenant = seat.at(&held.installation);
     tenant.condition_within(&name, "Deployed", "Unknown", "OutcomeUnknown", PATIENCE).await;
     assert_eq!(creations(&held.installation), 1, "the request is dead, and still nothing says that it had no effect");
@@ -114,20 +123,10 @@ async fn killed_and_nothing_listed() {
     held.assert_one(&tenant, &name, &body, 1, 1).await;
 }
 
-/// The same, but only the list filtered by our marks is empty: the whole list, which would prove the deployment absent,
+/// Only the list filtered by our marks is empty: the whole list, which would prove the deployment absent,
 /// shows it.
 async fn killed_and_the_filtered_list_fails() {
-    let mut held = Held::at(Step::Sent).await;
-    let (files, body) = page();
-    let name = name();
-    let tenant = Tenant::new(&held.installation).await;
-    tenant.deploy(&name, &files).await;
-    held.reached().await;
-    let seat = tenant.seat();
-    held.installation.operator.kill9().unwrap();
-    misbehave(&held.installation, 0, "list-filtered-empty");
-    held.release();
-    held.installation.operator.restart().unwrap();
+    let (held, seat, name, body) = killed_after_sending("list-filtered-empty").await;
     let tenant = seat.at(&held.installation);
     held.assert_one(&tenant, &name, &body, 1, 1).await;
 }

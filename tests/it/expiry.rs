@@ -2,22 +2,15 @@
 
 use std::time::Duration;
 
-use dms_operator::{
-    capability::{Nanos, Token},
-    controller::clock::wall,
-    dev::installation::Installation,
-};
+use dms_operator::{capability::Nanos, controller::clock::wall, dev::installation::Installation};
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::{
-    Api, ResourceExt as _,
-    api::{DeleteParams, DynamicObject, Patch, PatchParams},
-};
+use kube::{Api, ResourceExt as _, api::DeleteParams};
 use serde_json::{Value, json};
 
 use crate::{
-    cluster::{eventually, within},
+    cluster::eventually,
     timed::Timed,
-    world::{Tenant, asked, creations, fetch, installation_with, name, page, sites_running},
+    world::{Tenant, asked, creations, ended, fetch, installation_with, name, page, sites_running},
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -35,14 +28,6 @@ fn signed(tenant: &Tenant<'_>, mut object: Value, until: Nanos) -> Value {
     let grant = provider.grant(tenant.owner.did(), &tenant.namespace, until).unwrap();
     tenant.owner.sign(&mut object, &grant, provider.did(), wall()).unwrap();
     object
-}
-
-async fn ended(url: &str) -> Nanos {
-    within(Duration::from_secs(LIFE + 60), "the site ends", async || match reqwest::get(url).await {
-        Ok(response) if response.status() == 200 => Err("it still serves".to_owned()),
-        _ => Ok(wall()),
-    })
-    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -152,23 +137,13 @@ async fn what_is_taken_back_stops_and_stays_stopped() {
     let name = name();
     tenant.deploy(&name, &page().0).await;
     let url = tenant.ready(&name).await.url.unwrap();
-    let revocation = Token::revoke(&installation.provider.key, &tenant.grant).unwrap();
-    let object: DynamicObject = serde_json::from_value(json!({
-        "apiVersion": "hosting.nunet.io/v1alpha1",
-        "kind": "CapabilityRevocation",
-        "metadata": {"name": "all", "namespace": tenant.namespace},
-        "spec": {"token": String::from_utf8(revocation.to_json()).unwrap()},
-    }))
-    .unwrap();
-    let resource = kube::api::ApiResource::erase::<dms_operator::api::CapabilityRevocation>(&());
-    let revocations: Api<DynamicObject> = Api::namespaced_with(tenant.client.clone(), &tenant.namespace, &resource);
-    revocations.patch("all", &PatchParams::apply("tenant").force(), &Patch::Apply(&object)).await.unwrap();
+    let (revocations, revocation) = tenant.revoke().await;
     ended(&url).await;
     tenant.condition(&name, "TokenVerified", "False", "Revoked").await;
     tenant.condition(&name, "Deployed", "False", "Stopped").await;
     assert_eq!(sites_running(&installation, 0), 0);
 
-    revocations.delete("all", &DeleteParams::default()).await.unwrap();
+    revocations.delete(&revocation, &DeleteParams::default()).await.unwrap();
     tenant.apply(&tenant.sign(tenant.object(&name, &crate::world::release_of(&page().0)))).await.unwrap();
     eventually("the new spec is judged", async || {
         let status = tenant.status(&name).await;

@@ -3,12 +3,7 @@
 
 use std::time::Duration;
 
-use dms_operator::{
-    api::HostingProvider,
-    capability::{Nanos, Token},
-    controller::clock::wall,
-    dev::installation::Installation,
-};
+use dms_operator::{api::HostingProvider, capability::Nanos, controller::clock::wall, dev::installation::Installation};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use kube::{
     Api, ResourceExt as _,
@@ -19,7 +14,7 @@ use serde_json::{Value, json};
 use crate::{
     cluster::{eventually, shared},
     timed::Timed,
-    world::{Tenant, condition, creations, fetch, installation, name, page, sites_running},
+    world::{Tenant, condition, creations, ended, fetch, installation, name, page, sites_running},
 };
 
 const QUICK: [&str; 2] = ["--resync", "1s"];
@@ -31,29 +26,6 @@ fn providers(installation: &Installation) -> Api<HostingProvider> {
 async fn annotate(tenant: &Tenant<'_>, name: &str, annotations: Value) {
     let patch = Patch::Merge(json!({"metadata": {"annotations": annotations}}));
     tenant.api().patch(name, &PatchParams::default(), &patch).await.unwrap();
-}
-
-/// Takes the owner's grant back.
-async fn revoke(tenant: &Tenant<'_>) {
-    let revocation = Token::revoke(&tenant.installation.provider.key, &tenant.grant).unwrap();
-    let object: DynamicObject = serde_json::from_value(json!({
-        "apiVersion": "hosting.nunet.io/v1alpha1",
-        "kind": "CapabilityRevocation",
-        "metadata": {"name": name(), "namespace": tenant.namespace},
-        "spec": {"token": String::from_utf8(revocation.to_json()).unwrap()},
-    }))
-    .unwrap();
-    let resource = kube::api::ApiResource::erase::<dms_operator::api::CapabilityRevocation>(&());
-    let api: Api<DynamicObject> = Api::namespaced_with(tenant.client.clone(), &tenant.namespace, &resource);
-    api.patch(&object.name_any(), &PatchParams::apply("tenant").force(), &Patch::Apply(&object)).await.unwrap();
-}
-
-async fn ended(url: &str) {
-    eventually("the site ends", async || match reqwest::get(url).await {
-        Ok(response) if response.status() == 200 => Err("it still serves".to_owned()),
-        _ => Ok(()),
-    })
-    .await;
 }
 
 /// The annotation is not signed, so it must not outlast the right.
@@ -85,8 +57,8 @@ async fn neither_suspension_nor_a_withdrawn_namespace_outlasts_the_right() {
     held.api().delete(&gone, &DeleteParams::default()).await.unwrap();
     held.gone(&gone).await;
 
-    revoke(&held).await;
-    revoke(&withdrawn).await;
+    held.revoke().await;
+    withdrawn.revoke().await;
     for (tenant, name, url) in [(&held, &first, &urls[1]), (&withdrawn, &second, &urls[0])] {
         ended(url).await;
         tenant.condition(name, "TokenVerified", "False", "Revoked").await;
@@ -113,7 +85,7 @@ async fn a_deleted_provider_admits_nothing_new() {
     let status = tenant.condition(&late, "Ready", "False", "ProviderNotReady").await;
     assert_eq!((status.deployment, puts(), creations(&installation)), (None, before, 1));
     assert_eq!(fetch(&url).await, (200, body));
-    revoke(&tenant).await;
+    tenant.revoke().await;
     ended(&url).await;
     tenant.condition(&runs, "Deployed", "False", "Stopped").await;
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use dms_operator::{
     api::{HostingDeployment, HostingDeploymentStatus, names::metadata},
-    capability::Token,
+    capability::{Nanos, Token},
     controller::clock::wall,
     dev::{
         ControlPlane,
@@ -179,6 +179,22 @@ impl<'a> Tenant<'a> {
         events(&self.client, &self.namespace, name).await
     }
 
+    /// Takes the owner's grant back. Gives the object, and where it was applied.
+    pub async fn revoke(&self) -> (Api<DynamicObject>, String) {
+        let revocation = Token::revoke(&self.installation.provider.key, &self.grant).unwrap();
+        let name = name();
+        let object = json!({
+            "apiVersion": "hosting.nunet.io/v1alpha1",
+            "kind": "CapabilityRevocation",
+            "metadata": {"name": name},
+            "spec": {"token": String::from_utf8(revocation.to_json()).unwrap()},
+        });
+        let resource = ApiResource::erase::<dms_operator::api::CapabilityRevocation>(&());
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &self.namespace, &resource);
+        api.patch(&name, &PatchParams::apply("tenant").force(), &Patch::Apply(&object)).await.unwrap();
+        (api, name)
+    }
+
     /// Waits until the object is gone.
     pub async fn gone(&self, name: &str) {
         let operator = &self.installation.operator;
@@ -247,6 +263,15 @@ pub async fn fetch(url: &str) -> (u16, String) {
     let response = reqwest::get(url).await.unwrap();
     let code = response.status().as_u16();
     (code, response.text().await.unwrap())
+}
+
+/// Waits until a site serves no more, and says when that was seen.
+pub async fn ended(url: &str) -> Nanos {
+    cluster::within(Duration::from_mins(2), "the site ends", async || match reqwest::get(url).await {
+        Ok(response) if response.status() == 200 => Err("it still serves".to_owned()),
+        _ => Ok(wall()),
+    })
+    .await
 }
 
 /// The behaviours that a device was asked, from its own wire log.
