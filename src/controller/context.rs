@@ -11,15 +11,12 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Client, ResourceExt as _,
     api::DynamicObject,
-    runtime::{
-        events::Recorder,
-        reflector::{ObjectRef, Store},
-    },
+    runtime::{events::Recorder, reflector::Store},
 };
 
 use serde::Deserialize as _;
 
-use super::{Guarded, clock::Clock, deployment, identity::Identity, revisions::Revision, revocation::RevocationBook};
+use super::{Guarded, clock::Clock, identity::Identity, revisions::Revision, revocation::RevocationBook};
 use crate::{
     api::{HostingDeploymentStatus, HostingDevice, HostingProvider, HostingProviderSpec, Reason},
     capability::{Did, Nanos, Token},
@@ -288,15 +285,13 @@ impl Context {
 
     /// The HostingDeployments that something concerns.
     #[must_use]
-    pub fn concerned(&self, wake: &Wake) -> Vec<ObjectRef<DynamicObject>> {
+    pub fn concerned(&self, wake: &Wake) -> Vec<Arc<DynamicObject>> {
         let concerns = |object: &DynamicObject| match wake {
             Wake::All => true,
             Wake::Device(device) => recorded_device(object).is_none_or(|recorded| recorded == *device),
             Wake::Namespace(namespace) => object.namespace().as_ref() == Some(namespace),
         };
-        let all = self.deployments.state();
-        let concerned = all.iter().filter(|object| concerns(object));
-        concerned.map(|object| ObjectRef::from_obj_with(object.as_ref(), deployment::resource())).collect()
+        self.deployments.state().into_iter().filter(|object| concerns(object)).collect()
     }
 
     /// What was last found out about a device.

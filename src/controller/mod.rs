@@ -120,7 +120,11 @@ impl Drivers {
         let config = Config::default().concurrency(context.settings.concurrency);
         let concerned = {
             let context = Arc::clone(&context);
-            move |wake| futures::stream::iter(context.concerned(&wake))
+            move |wake| {
+                let objects = context.concerned(&wake).into_iter();
+                let named = |object: Arc<DynamicObject>| ObjectRef::from_obj_with(&*object, deployment::resource());
+                futures::stream::iter(objects.map(named))
+            }
         };
         let deployments = deployments
             .reconcile_on(woken.flat_map(concerned))

@@ -7,6 +7,6 @@ pub mod site;
 pub mod site_protocol;
 pub mod site_table;
 
-pub use site::{Clock, PATIENCE, READS_A_SITE, Revocations, SiteService, blob_patience, router};
+pub use site::{Clock, PATIENCE, Revocations, SiteService, blob_patience, router};
 pub use site_protocol::{SiteName, SiteNameError};
-pub use site_table::{Backing, SiteReport, SiteTable, SiteTarget};
+pub use site_table::{Backing, READS_A_SITE, SiteReport, SiteTable, SiteTarget};

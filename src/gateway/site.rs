@@ -45,8 +45,6 @@ pub type Revocations = Arc<dyn Fn(&RevocationKey) -> bool + Send + Sync>;
 
 /// How long a site waits for news at most.
 pub const PATIENCE: Duration = Duration::from_secs(25);
-/// Blobs on their way to one site at one time.
-pub const READS_A_SITE: usize = 4;
 /// Blobs on their way to all sites at one time. Each has pieces of some hundred KiB in memory.
 const READS: usize = 32;
 /// Manifests that are read from the store at one time; each is held whole.

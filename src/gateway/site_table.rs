@@ -10,14 +10,14 @@ use std::{
 use futures::{Stream, stream};
 use tokio::sync::{Notify, Semaphore};
 
-use super::{
-    site::READS_A_SITE,
-    site_protocol::{SiteName, Target},
-};
+use super::site_protocol::{SiteName, Target};
 use crate::{
     capability::{Did, Key, Nanos, RevocationKey},
     store::{Release, ReleaseId, publish::Publisher},
 };
+
+/// Blobs on their way to one site at one time.
+pub const READS_A_SITE: usize = 4;
 
 /// Least time between two notes of damage: it is mended by writing a whole release.
 const DAMAGE_PAUSE: Duration = Duration::from_mins(5);
