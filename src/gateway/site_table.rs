@@ -158,8 +158,8 @@ impl SiteTable {
     }
 
     /// The release that the current attempt's site says it serves whole.
-    #[must_use]
-    pub fn reported(&self, site: &SiteName) -> Option<ReleaseId> {
+    #[cfg(test)]
+    pub(crate) fn reported(&self, site: &SiteName) -> Option<ReleaseId> {
         self.report_of(site).and_then(|report| report.serving)
     }
 

@@ -10,7 +10,7 @@ use std::{
 
 use axum::{Router, routing::get};
 use flate2::{Compression, write::GzEncoder};
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
@@ -18,7 +18,9 @@ use crate::{
     world::{Tenant, condition, creations, installation_with, name, page, release_of},
 };
 
-fn packed(files: &BTreeMap<String, String>) -> Vec<u8> {
+/// Serves files as an archive on loopback, and counts how often it is asked for. Gives its URL, its SHA-256, and the
+/// release that it makes.
+pub async fn serve(files: &BTreeMap<String, String>, asked: &Arc<AtomicUsize>) -> (String, String, String) {
     let mut builder = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
     for (path, text) in files {
         let mut header = tar::Header::new_gnu();
@@ -26,21 +28,25 @@ fn packed(files: &BTreeMap<String, String>) -> Vec<u8> {
         header.set_mode(0o644);
         builder.append_data(&mut header, path, text.as_bytes()).unwrap();
     }
-    builder.into_inner().unwrap().finish().unwrap()
-}
-
-/// Serves an archive on loopback, and counts how often it is asked for. Gives its URL.
-async fn serve(archive: Vec<u8>, asked: &Arc<AtomicUsize>) -> String {
+    let bytes = builder.into_inner().unwrap().finish().unwrap();
+    let sha256 = hex::encode(Sha256::digest(&bytes));
     let asked = Arc::clone(asked);
     let answer = get(move || {
         asked.fetch_add(1, Ordering::SeqCst);
-        let archive = archive.clone();
-        async move { archive }
+        let bytes = bytes.clone();
+        async move { bytes }
     });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, Router::new().route("/site.tar.gz", answer)).await });
-    format!("http://{address}/site.tar.gz")
+    (format!("http://{address}/site.tar.gz"), sha256, release_of(files))
+}
+
+/// An object whose files come from an archive, not signed yet.
+pub fn object(tenant: &Tenant<'_>, name: &str, release: &str, url: &str, sha256: &str) -> Value {
+    let mut object = tenant.object(name, release);
+    object["spec"]["content"]["from"] = json!({"archive": {"url": url, "sha256": sha256}});
+    object
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,13 +62,9 @@ async fn an_archive_beyond_the_quota_is_not_published_and_the_sentence_says_whom
     let noise = hex::encode(rand::random_iter().take(2 << 20).collect::<Vec<u8>>());
     let heavy = BTreeMap::from([("index.html".to_owned(), noise)]);
     for (files, most) in [(long, "4096 bytes unpacked"), (many, "3 files"), (heavy, "bytes to download")] {
-        let (name, asked, release) = (name(), Arc::new(AtomicUsize::new(0)), release_of(&files));
-        let archive = packed(&files);
-        let sha256 = hex::encode(Sha256::digest(&archive));
-        let url = serve(archive, &asked).await;
-        let mut object = tenant.object(&name, &release);
-        object["spec"]["content"]["from"] = json!({"archive": {"url": url, "sha256": sha256}});
-        tenant.apply(&tenant.sign(object)).await.unwrap();
+        let (name, asked) = (name(), Arc::new(AtomicUsize::new(0)));
+        let (url, sha256, release) = serve(&files, &asked).await;
+        tenant.apply(&tenant.sign(object(&tenant, &name, &release, &url, &sha256))).await.unwrap();
 
         let status = tenant.condition(&name, "ContentPublished", "False", "QuotaExceeded").await;
         let (value, _, message) = condition(&status, "Stalled");

@@ -2,21 +2,19 @@
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
-use axum::{Router, routing::get};
 use dms_operator::{api::HostingDeploymentStatus, dev::installation::Installation};
-use flate2::{Compression, write::GzEncoder};
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
+    archives,
     cluster::eventually,
     timed::Timed,
     world::{Tenant, creations, fetch, installation, installation_with, name, page, release_of},
@@ -233,9 +231,9 @@ fn port_of(tenant: &Tenant<'_>, status: &HostingDeploymentStatus) -> u16 {
 
 async fn archive_at_a_private_address(tenant: &Tenant<'_>) {
     let asked = Arc::new(AtomicUsize::new(0));
-    let (address, sha256, release) = archive(&page().0, &asked).await;
+    let (url, sha256, release) = archives::serve(&page().0, &asked).await;
     let name = name();
-    tenant.apply(&tenant.sign(from_archive(tenant, &name, &release, address, &sha256))).await.unwrap();
+    tenant.apply(&tenant.sign(archives::object(tenant, &name, &release, &url, &sha256))).await.unwrap();
     let status = tenant.condition(&name, "ContentPublished", "False", "ArchiveRefused").await;
     assert!(message(&status, "ContentPublished").contains("127.0.0.1"), "{}", message(&status, "ContentPublished"));
     assert_eq!(asked.load(Ordering::SeqCst), 0, "nothing was asked of the private address");
@@ -271,36 +269,6 @@ async fn unreadable(tenant: &Tenant<'_>) {
     assert_eq!(tenant.status(&name).await.conditions, []);
 }
 
-/// Serves an archive of files, and counts how often it is asked for. Gives address, SHA-256 and release id.
-async fn archive(files: &BTreeMap<String, String>, asked: &Arc<AtomicUsize>) -> (SocketAddr, String, String) {
-    let mut builder = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
-    for (path, text) in files {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(text.len() as u64);
-        header.set_mode(0o644);
-        builder.append_data(&mut header, path, text.as_bytes()).unwrap();
-    }
-    let bytes = builder.into_inner().unwrap().finish().unwrap();
-    let sha256 = hex::encode(Sha256::digest(&bytes));
-    let asked = Arc::clone(asked);
-    let answer = get(move || {
-        asked.fetch_add(1, Ordering::SeqCst);
-        let bytes = bytes.clone();
-        async move { bytes }
-    });
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move { axum::serve(listener, Router::new().route("/site.tar.gz", answer)).await });
-    (address, sha256, release_of(files))
-}
-
-fn from_archive(tenant: &Tenant<'_>, name: &str, release: &str, address: SocketAddr, sha256: &str) -> Value {
-    let mut object = tenant.object(name, release);
-    object["spec"]["content"]["from"] =
-        json!({"archive": {"url": format!("http://{address}/site.tar.gz"), "sha256": sha256}});
-    object
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_archive_is_served_when_it_is_the_one_that_was_named() {
     let _timed = Timed::start();
@@ -310,10 +278,10 @@ async fn an_archive_is_served_when_it_is_the_one_that_was_named() {
     let asked = Arc::new(AtomicUsize::new(0));
     let body = page().1;
     let files = BTreeMap::from([("sub/start.html".to_owned(), body.clone()), ("a.css".to_owned(), "a{}".to_owned())]);
-    let (address, sha256, release) = archive(&files, &asked).await;
+    let (url, sha256, release) = archives::serve(&files, &asked).await;
 
     let wrong = name();
-    let object = from_archive(&tenant, &wrong, &release, address, &"0".repeat(64));
+    let object = archives::object(&tenant, &wrong, &release, &url, &"0".repeat(64));
     tenant.apply(&tenant.sign(object)).await.unwrap();
     let before = uploads(&installation);
     let status = tenant.condition(&wrong, "ContentPublished", "False", "ArchiveDigestMismatch").await;
@@ -321,7 +289,7 @@ async fn an_archive_is_served_when_it_is_the_one_that_was_named() {
     assert_eq!(uploads(&installation), before);
 
     let right = name();
-    let mut object = from_archive(&tenant, &right, &release, address, &sha256);
+    let mut object = archives::object(&tenant, &right, &release, &url, &sha256);
     object["spec"]["content"]["indexFile"] = json!("start.html");
     tenant.apply(&tenant.sign(object)).await.unwrap();
     let url = tenant.ready(&right).await.url.unwrap();
