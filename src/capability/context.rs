@@ -172,8 +172,12 @@ impl Context {
         envelope.check_signature(&sender)
     }
 
-    /// Whether one token of the list lets `sender` do any one of `capabilities`.
-    pub(super) fn require(
+    /// Whether one token of a token list lets `sender` do any one of `capabilities`: upstream's Consume and Require. An
+    /// empty list of capabilities is never given.
+    ///
+    /// # Errors
+    /// The first [`Refusal`], when none of the tokens does.
+    pub fn require(
         &self,
         list: &[u8],
         sender: &Did,
@@ -185,7 +189,7 @@ impl Context {
         let mut first = None;
         for capability in capabilities {
             for token in &tokens {
-                match self.check_token(token, sender, usage, capability, now) {
+                match self.check(token, sender, usage, capability, now) {
                     Ok(()) => return Ok(()),
                     Err(refusal) => first = first.or(Some(refusal)),
                 }
@@ -196,7 +200,12 @@ impl Context {
         }))
     }
 
-    fn check_token(
+    /// Whether `token` lets `sender` do this with `capability` here. Order: expiry, use, anchors, links, revocations, and
+    /// the signatures last.
+    ///
+    /// # Errors
+    /// The first [`Refusal`] in this order; it names the link.
+    pub fn check(
         &self,
         token: &Token,
         sender: &Did,
@@ -215,14 +224,14 @@ impl Context {
                 format!("is issued by no root of {} and covered by none of its require anchors", self.did),
             ));
         }
-        self.check_link_rules(&chain, now)?;
+        self.check_link_rules(&chain, usage.links_below(), now)?;
         chain.check_signatures()
     }
 
     /// What must hold for the chain of any token, wherever it comes from; no signature yet.
-    fn check_link_rules(&self, chain: &Chain<'_>, now: Nanos) -> Result<(), Refusal> {
+    fn check_link_rules(&self, chain: &Chain<'_>, links_below: usize, now: Nanos) -> Result<(), Refusal> {
         chain.check_expiry(now)?;
-        chain.check_structure(0)?;
+        chain.check_structure(links_below)?;
         chain.check_revocations(&|key| self.is_revoked(key, now))
     }
 
@@ -243,7 +252,7 @@ impl Context {
             && first_not_implied(token.capabilities(), anchor.capabilities()).is_none()
             && first_not_implied(token.topics(), anchor.topics()).is_none()
             && self.trusts_issuer_of(&anchor_chain)
-            && self.check_link_rules(&anchor_chain, now).is_ok()
+            && self.check_link_rules(&anchor_chain, 0, now).is_ok()
             && anchor_chain.check_signatures().is_ok()
     }
 
@@ -286,16 +295,39 @@ fn makes_superfluous(other: &Token, token: &Token) -> bool {
 }
 
 /// What a token is used for.
-pub(super) enum Usage<'a> {
-    Invocation { audience: &'a Did },
-    Broadcast { topic: &'a Capability },
+#[derive(Clone, Copy, Debug)]
+pub enum Usage<'a> {
+    /// To ask the audience for something.
+    Invocation {
+        /// Who is asked.
+        audience: &'a Did,
+    },
+    /// To pass it on to whom asks the audience: one more link must be permitted below it.
+    Delegation {
+        /// Who will be asked.
+        audience: &'a Did,
+    },
+    /// To tell everybody on a topic.
+    Broadcast {
+        /// The topic.
+        topic: &'a Capability,
+    },
 }
 
 impl Usage<'_> {
+    /// How many links will hang below the token when it is used.
+    const fn links_below(&self) -> usize {
+        match self {
+            Self::Invocation { .. } | Self::Broadcast { .. } => 0,
+            Self::Delegation { .. } => 1,
+        }
+    }
+
     fn check(&self, chain: &Chain<'_>, token: &Token, sender: &Did, capability: &Capability) -> Result<(), Refusal> {
         let refuse = |reason, what: String| Err(chain.refuse(0, reason, what));
         let action = match self {
             Self::Invocation { .. } => Action::Invoke,
+            Self::Delegation { .. } => Action::Delegate,
             Self::Broadcast { .. } => Action::Broadcast,
         };
         if token.action() != action {
@@ -309,7 +341,7 @@ impl Usage<'_> {
             return refuse(Reason::CapabilityMissing, format!("does not give {capability}"));
         }
         match self {
-            Self::Invocation { audience } => match token.audience() {
+            Self::Invocation { audience } | Self::Delegation { audience } => match token.audience() {
                 Some(named) if named != *audience => {
                     refuse(Reason::WrongAudience, format!("is meant for {named}, not for {audience}"))
                 }

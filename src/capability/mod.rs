@@ -30,7 +30,7 @@ mod corpus;
 #[cfg(test)]
 mod vectors;
 
-pub use context::Context;
+pub use context::{Context, Usage};
 pub use did::{ActorId, Did, DidError};
 pub use envelope::{Envelope, Handle, MAX_CAPABILITIES, MAX_ENVELOPE};
 pub use key::Key;
