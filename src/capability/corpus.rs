@@ -264,7 +264,8 @@ fn implies(case: &Case) -> Result<(), String> {
 }
 
 fn json_bytes(case: &Case) -> Result<(), String> {
-    let read = || strict::read(&case.bytes(), MAX_ENVELOPE, "value").map_err(text);
+    let bytes = case.bytes();
+    let read = || strict::read(&bytes, MAX_ENVELOPE, "value").map_err(text);
     let mut out = String::new();
     match case.text("type") {
         "string" => match read()? {
@@ -276,18 +277,22 @@ fn json_bytes(case: &Case) -> Result<(), String> {
             _ => return Err("not an integer".to_owned()),
         },
         "bytes" => {
-            let object = Tree::Object(vec![("b".to_owned(), read()?)]);
+            let object = Tree::Object(vec![("b".into(), read()?)]);
             let bytes = Members::of(object, "value", &["b"]).map_err(text)?.bytes("b").map_err(text)?;
             out = format!("\"{}\"", STANDARD.encode(bytes));
         }
-        "did" => write_did(&mut out, did_of(read()?).map_err(text)?.as_ref()),
+        "did" => write_did(&mut out, did_of(read()?, &mut KnownDids::default()).map_err(text)?.as_ref()),
         "id" => {
             let id = Members::of(read()?, "id", &["pub"]).map_err(text)?.text("pub").map_err(text)?;
             out = format!("{{\"pub\":\"{}\"}}", ActorId::parse(&id).ok_or("not canonical base32")?);
         }
-        "handle" => Handle::from_tree(read()?).map_err(text)?.write(&mut out),
+        "handle" => Handle::from_tree(read()?, &mut KnownDids::default()).map_err(text)?.write(&mut out),
         "tokenlist" => {
-            let tokens: Vec<_> = list_of(read()?).map_err(text)?.into_iter().collect::<Result<_, _>>().map_err(text)?;
+            let tokens: Vec<_> = list_of(read()?, &mut KnownDids::default())
+                .map_err(text)?
+                .into_iter()
+                .collect::<Result<_, _>>()
+                .map_err(text)?;
             out = String::from_utf8(token_list(&tokens)).map_err(text)?;
         }
         "dms-token" => out = format!("{:?}", Token::parse(&case.bytes()).map_err(text)?),
