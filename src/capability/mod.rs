@@ -23,12 +23,12 @@ mod path;
 mod reason;
 mod refusal;
 mod revocation;
+#[cfg(any(test, feature = "dev"))]
+pub mod rewrite;
 mod strict;
 mod token;
 mod verdict;
 
-#[cfg(test)]
-mod corpus;
 #[cfg(test)]
 mod vectors;
 
