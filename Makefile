@@ -8,10 +8,10 @@ TEST_THREADS ?= 4
 SECONDS_FILE := $(TARGET)/tmp/test-seconds
 
 .DEFAULT_GOAL := help
-.PHONY: help tools demo test soak sabotage fmt crds chart
+.PHONY: help tools demo test soak fuzz coverage mutants bench-capability sabotage fmt crds chart
 
 help: ## What can be made
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
 
 tools: ## The commands that demo and tests run beside the operator, at pinned versions
 	@tests/tools/build.sh
@@ -33,14 +33,29 @@ test: ## Format, lints, unit tests, tests on real parts, the Go peer, the chart
 	@if [ -f tests/interop/go.mod ]; then set -x; cd tests/interop && go vet ./... && go test ./...; fi
 	$(CARGO) test -q --features dev --lib --bins
 	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test -q --features dev --test it
+	@tests/fuzz/run.sh 20
 	@echo; echo "the ten slowest tests, in seconds:"; sort -rn $(SECONDS_FILE) | head -10
 
-soak: ## Twenty deployments and ten quiet minutes: nothing may be written
+soak: ## Ten quiet minutes of twenty deployments, in which nothing may be written; ten minutes of each fuzz target
 	@tests/tools/check.sh
 	@tests/tools/build.sh etcd kube-apiserver kube-controller-manager kubectl helm
 	@$(CARGO) build -q --features dev
 	DMS_OPERATOR_SOAK_SECONDS=600 $(CARGO) test -q --features dev --test it soak::
 	@tail -1 docs/measurements.md
+	@tests/fuzz/run.sh 600
+
+SECONDS ?= 20
+fuzz: ## Runs each fuzz target for SECONDS=20
+	@tests/fuzz/run.sh $(SECONDS)
+
+coverage: ## Which lines of src/capability its tests reach
+	@tests/tools/capability.sh coverage
+
+mutants: ## Which changes of chain, verdict and path algebra no test notices
+	@tests/tools/capability.sh mutants
+
+bench-capability: ## What a verdict costs, next to bare signatures and to biscuit: times, then ratios with spread
+	@cd tests/bench && $(CARGO) bench -q --locked --bench capability
 
 sabotage: ## Removes one defence after the other: the test that holds it must fail
 	@tests/tools/check.sh
