@@ -32,6 +32,7 @@ mod refusals;
 mod soak;
 mod standing;
 mod timed;
+mod token_cli;
 mod tombstones;
 mod unreadable;
 mod world;
