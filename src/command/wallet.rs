@@ -64,11 +64,18 @@ enum Wallet {
 }
 
 #[derive(Debug, clap::Args)]
-#[group(id = "source", required = true, multiple = false, args = ["key", "seed_file"])]
 struct Import {
     /// Name of the key in the wallet folder. An existing key is never overwritten.
     #[arg(long)]
     name: Name,
+    #[command(flatten)]
+    source: Source,
+}
+
+/// The key that is brought in.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct Source {
     /// A DMS key file.
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
@@ -78,15 +85,22 @@ struct Import {
 }
 
 #[derive(Debug, clap::Args)]
-#[group(id = "target", required = true, multiple = true, args = ["out", "seed_out"])]
 struct Export {
     /// Name of the key in the wallet folder.
     name: Name,
+    #[command(flatten)]
+    targets: Targets,
+}
+
+/// Where a key is written to.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = true)]
+struct Targets {
     /// Where to write the key file, encrypted anew under the same passphrase. An existing file is never overwritten.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Where to write the seed as 64 hex digits, not encrypted: whoever reads this file is the owner of the DID, for
-    /// good. An existing file is never overwritten.
+    /// Where to write the seed as 64 hex digits, not encrypted: whoever reads this file can sign as this DID, and that
+    /// cannot be undone. An existing file is never overwritten.
     #[arg(long, value_name = "FILE")]
     seed_out: Option<PathBuf>,
 }
@@ -153,7 +167,7 @@ fn list(folder: &Folder, output: Output) -> Result<(), CommandError> {
 }
 
 fn import(folder: &Folder, args: &Import) -> Result<(), CommandError> {
-    let Import { name, key, seed_file } = args;
+    let Import { name, source: Source { key, seed_file } } = args;
     let file = folder.place_for(name)?;
     if file.exists() {
         return Err(exists(&file));
@@ -168,7 +182,7 @@ fn import(folder: &Folder, args: &Import) -> Result<(), CommandError> {
 }
 
 fn export(folder: &Folder, args: &Export) -> Result<(), CommandError> {
-    let Export { name, out, seed_out } = args;
+    let Export { name, targets: Targets { out, seed_out } } = args;
     let file = folder.key(name);
     if !file.exists() {
         return Err(folder.no_key(name));

@@ -54,7 +54,7 @@ fn an_envelope_is_judged_as_its_recipient_does() {
     // Whoever steals the tokens has not the key that they name.
     let stolen = Envelope { from: Handle::of(chain.owner.did(), None, None), ..envelope(&chain) };
     refused(&stolen.sign(&chain.owner.key).to_json(), "SignerMismatch");
-    let bare = Envelope { capabilities: vec![], ..envelope(&chain) };
+    let bare = Envelope { capabilities: token_list(&[]), ..envelope(&chain) };
     assert_eq!(refused(&bare.sign(&chain.pipeline.key).to_json(), "CapabilityMissing")["chain"], json!([]));
     refused(&Envelope { expires: Nanos(1), ..envelope(&chain) }.sign(&chain.pipeline.key).to_json(), "Expired");
     assert_eq!(refused(b"\xff", "Malformed")["chain"], json!([]));
