@@ -35,7 +35,8 @@ enum Verdict {
 
 #[derive(Debug, Serialize)]
 struct Link {
-    link: usize,
+    #[serde(rename = "link")]
+    number: usize,
     action: &'static str,
     issuer: String,
     subject: String,
@@ -53,7 +54,7 @@ impl Link {
     fn of(number: usize, token: &Token) -> Self {
         let texts = |paths: &[Capability]| paths.iter().map(ToString::to_string).collect();
         Self {
-            link: number,
+            number,
             action: token.action().as_str(),
             issuer: token.issuer().to_string(),
             subject: token.subject().to_string(),
@@ -116,7 +117,7 @@ impl Report {
     /// One line for each link, then the verdict.
     pub(in crate::command) fn lines(&self) -> String {
         let line = |link: &Link| {
-            let Link { link: number, action, issuer, subject, .. } = link;
+            let Link { number, action, issuer, subject, .. } = link;
             format!("{number}  {action:<9}  {issuer} → {subject}  {}\n", link.terms())
         };
         format!("{}{}\n", self.chain.iter().map(line).collect::<String>(), self.summary())
@@ -124,23 +125,23 @@ impl Report {
 
     /// The chain as a tree, the root's issuer on top; below the link that fails stands why.
     pub(super) fn tree(&self) -> String {
-        let Some(root) = self.chain.first() else { return format!("{}\n", self.summary()) };
-        let mut tree = format!("{}\n", root.issuer);
-        let mut holder = &root.issuer;
-        for (link, above) in self.chain.iter().zip(0..) {
-            let Link { link: number, action, issuer, subject, .. } = link;
-            let indent = "   ".repeat(above);
-            let by = if issuer == holder { String::new() } else { format!(" by {issuer}") };
-            tree.push_str(&format!("{indent}└─ {number} {action}{by} → {subject}  {}\n", link.terms()));
+        let mut lines: Vec<_> = self.chain.first().map(|root| root.issuer.clone()).into_iter().collect();
+        let mut holder = lines.first().cloned().unwrap_or_default();
+        let mut indent = String::new();
+        for link in &self.chain {
+            let Link { number, action, issuer, subject, .. } = link;
+            let by = if *issuer == holder { String::new() } else { format!(" by {issuer}") };
+            lines.push(format!("{indent}└─ {number} {action}{by} → {subject}  {}", link.terms()));
+            indent.push_str("   ");
             if self.failed == Some(*number) {
-                tree.push_str(&format!("{indent}   {}\n", self.summary()));
+                lines.push(format!("{indent}{}", self.summary()));
             }
-            holder = subject;
+            holder.clone_from(subject);
         }
         if self.failed.is_none_or(|number| number > self.chain.len()) {
-            tree.push_str(&format!("{}\n", self.summary()));
+            lines.push(self.summary());
         }
-        tree
+        lines.join("\n") + "\n"
     }
 
     fn summary(&self) -> String {

@@ -240,5 +240,5 @@ fn files_hold_one_token_or_a_list_and_may_end_with_a_line() {
         read(format!("{{\"tok\":[{other},{}]}}", String::from_utf8(chain().to_json()).unwrap()).as_bytes()),
         Ok(vec![chain()])
     );
-    assert_eq!(read(&[b' '; 16_385]), Err("TooLarge"));
+    assert_eq!(read(&vec![b' '; 16_385]), Err("TooLarge"));
 }
