@@ -56,7 +56,7 @@ impl Desk {
         let wallet = Wallet::random().unwrap();
         let seed = hex::encode(wallet.key.expose_seed());
         self.file(&format!("{called}.seed"), seed.as_bytes());
-        self.secrets.push(seed);
+        self.secrets.extend([STANDARD.encode(wallet.key.expose_seed()), seed]);
         wallet
     }
 
