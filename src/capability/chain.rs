@@ -97,12 +97,22 @@ impl<'a> Chain<'a> {
 
     /// Checks the signature of every link, the root's first.
     pub(super) fn check_signatures(&self) -> Result<(), Refusal> {
-        self.root_first().try_for_each(|(below, link)| self.check_signature(below, link))
+        let mut above = String::new();
+        for (below, link) in self.root_first() {
+            let (signed, whole) = link.signed_bytes_below(&above);
+            self.check_signature(below, link, signed.as_bytes())?;
+            above = whole;
+        }
+        Ok(())
     }
 
-    /// Checks the signature of the link that has `below` links below it.
-    pub(super) fn check_signature(&self, below: usize, link: &Token) -> Result<(), Refusal> {
-        if key::is_signed_by(link.issuer(), &link.signed_bytes(), &link.signature) {
+    /// Checks the signature of the last link alone.
+    pub(super) fn check_last_signature(&self) -> Result<(), Refusal> {
+        self.links.first().map_or(Ok(()), |link| self.check_signature(0, link, &link.signed_bytes()))
+    }
+
+    fn check_signature(&self, below: usize, link: &Token, signed: &[u8]) -> Result<(), Refusal> {
+        if key::is_signed_by(link.issuer(), signed, &link.signature) {
             return Ok(());
         }
         let what = format!("was changed after signing, or was not signed by {}", link.issuer());

@@ -4,7 +4,7 @@ use super::chain::{Chain, first_not_implied, is_implied};
 use super::gojson::{self, Object};
 use super::strict::{self, Members, Tree, malformed};
 use super::token::{did_of, list_of, parse_known_tokens, write_did, write_list};
-use super::{Action, ActorId, Capability, Did, Envelope, Nanos, Reason, Refusal, RevocationKey, Token};
+use super::{Action, ActorId, Capability, Did, Envelope, KnownDids, Nanos, Reason, Refusal, RevocationKey, Token};
 
 /// Largest context file that is read.
 const MAX_FILE: usize = 1 << 20;
@@ -32,20 +32,24 @@ impl Context {
     /// # Errors
     /// [`Refusal`], when it or one of its tokens does not have the form that DMS writes.
     pub fn parse(bytes: &[u8]) -> Result<Self, Refusal> {
+        let mut known = KnownDids::default();
         let mut members = Members::of(
             with_current_names(strict::read(bytes, MAX_FILE, "capability context")?),
             "capability context",
             &["did", "roots", "require", "provide", "revoke"],
         )?;
-        let did = did_of(members.required("did")?)?.ok_or_else(|| malformed("the capability context has no DID"))?;
+        let did = did_of(members.required("did")?, &mut known)?
+            .ok_or_else(|| malformed("the capability context has no DID"))?;
         let roots = match members.optional("roots") {
             None | Some(Tree::Null) => Vec::new(),
-            Some(Tree::List(roots)) => roots.into_iter().map(root_of).collect::<Result<_, _>>()?,
+            Some(Tree::List(roots)) => {
+                roots.into_iter().map(|root| root_of(root, &mut known)).collect::<Result<_, _>>()?
+            }
             Some(_) => return Err(members.wrong("roots", "is not a list")),
         };
         let mut tokens = |name| match members.optional(name) {
             None => Ok(Vec::new()),
-            Some(tree) => list_of(tree)?.into_iter().collect::<Result<Vec<_>, _>>(),
+            Some(tree) => list_of(tree, &mut known)?.into_iter().collect::<Result<Vec<_>, _>>(),
         };
         Ok(Self { did, roots, require: tokens("require")?, provide: tokens("provide")?, revoke: tokens("revoke")? })
     }
@@ -185,7 +189,7 @@ impl Context {
         capabilities: &[Capability],
         now: Nanos,
     ) -> Result<(), Refusal> {
-        let tokens = parse_known_tokens(list)?;
+        let tokens = parse_known_tokens(list, &mut KnownDids::of(self.roots.iter().chain([&self.did, sender])))?;
         let mut first = None;
         for capability in capabilities {
             for token in &tokens {
@@ -360,16 +364,16 @@ impl Usage<'_> {
     }
 }
 
-fn root_of(tree: Tree) -> Result<Did, Refusal> {
-    did_of(tree)?.ok_or_else(|| malformed("a root of the capability context has no DID"))
+fn root_of(tree: Tree<'_>, known: &mut KnownDids) -> Result<Did, Refusal> {
+    did_of(tree, known)?.ok_or_else(|| malformed("a root of the capability context has no DID"))
 }
 
 /// Older releases of DMS wrote the members with other letter case.
-fn with_current_names(tree: Tree) -> Tree {
+fn with_current_names(tree: Tree<'_>) -> Tree<'_> {
     let Tree::Object(mut members) = tree else { return tree };
     for (name, _) in &mut members {
-        if ["DID", "Roots", "Require", "Provide", "Revoke"].contains(&name.as_str()) {
-            name.make_ascii_lowercase();
+        if ["DID", "Roots", "Require", "Provide", "Revoke"].contains(&name.as_ref()) {
+            name.to_mut().make_ascii_lowercase();
         }
     }
     Tree::Object(members)

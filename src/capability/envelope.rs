@@ -1,9 +1,12 @@
 //! DMS messages: reading, writing, signing and checking envelopes.
 
+use std::borrow::Cow;
+use std::fmt;
+
 use super::gojson::Object;
 use super::strict::{self, Members, Tree, malformed};
 use super::token::{did_of, sized, write_did};
-use super::{ActorId, Did, Key, Nanos, Reason, Refusal, key};
+use super::{ActorId, Did, Key, KnownDids, Nanos, Reason, Refusal, key};
 
 /// Largest envelope that is read: the largest message of the newest DMS.
 pub const MAX_ENVELOPE: usize = 1 << 20;
@@ -42,14 +45,15 @@ impl Handle {
         id.is_empty() && did.is_none() && host.is_none() && inbox.is_none()
     }
 
-    pub(super) fn from_tree(tree: Tree) -> Result<Self, Refusal> {
+    pub(super) fn from_tree(tree: Tree<'_>, known: &mut KnownDids) -> Result<Self, Refusal> {
         let mut members = Members::of(tree, "handle", &["id", "did", "addr"])?;
         let id = Members::of(members.required("id")?, "actor ID", &["pub"])?.text("pub")?;
         let id =
             ActorId::parse(&id).ok_or_else(|| malformed(format!("the actor ID {id:?} is not canonical base32")))?;
-        let did = did_of(members.required("did")?)?;
+        let did = did_of(members.required("did")?, known)?;
         let mut address = Members::of(members.required("addr")?, "address", &["host", "inbox"])?;
-        Ok(Self { id, did, host: address.optional_text("host")?, inbox: address.optional_text("inbox")? })
+        let mut part = |name| address.optional_text(name).map(|text| text.map(Cow::into_owned));
+        Ok(Self { id, did, host: part("host")?, inbox: part("inbox")? })
     }
 
     pub(super) fn write(&self, out: &mut String) {
@@ -64,8 +68,8 @@ impl Handle {
     }
 }
 
-/// One DMS message.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One DMS message. Its debug form shows neither payload nor tokens.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Envelope {
     /// To whom; empty in a broadcast.
     pub to: Handle,
@@ -89,16 +93,35 @@ pub struct Envelope {
     pub signature: Option<[u8; 64]>,
 }
 
+impl fmt::Debug for Envelope {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { to, behaviour, from, nonce, expires, continuation, topic, message, capabilities, signature } = self;
+        formatter
+            .debug_struct("Envelope")
+            .field("to", &to.id.as_str())
+            .field("behaviour", behaviour)
+            .field("from", &from.id.as_str())
+            .field("nonce", nonce)
+            .field("expires", expires)
+            .field("continuation", continuation)
+            .field("topic", topic)
+            .field("message", &format_args!("{} bytes", message.len()))
+            .field("capabilities", &format_args!("{} bytes", capabilities.len()))
+            .field("signed", &signature.is_some())
+            .finish()
+    }
+}
+
 impl Envelope {
     /// Reads an envelope of at most [`MAX_ENVELOPE`] bytes. Nothing is verified yet.
     ///
     /// # Errors
     /// [`Refusal`], when it does not have exactly the form that DMS writes.
     pub fn parse(bytes: &[u8]) -> Result<Self, Refusal> {
-        Self::parse_at_most(bytes, MAX_ENVELOPE)
+        Self::parse_at_most(bytes, MAX_ENVELOPE, &mut KnownDids::default())
     }
 
-    pub(super) fn parse_at_most(bytes: &[u8], limit: usize) -> Result<Self, Refusal> {
+    pub(super) fn parse_at_most(bytes: &[u8], limit: usize, known: &mut KnownDids) -> Result<Self, Refusal> {
         const MEMBERS: [&str; 8] = ["to", "be", "from", "nonce", "opt", "msg", "cap", "sig"];
         let mut members = Members::of(strict::read(bytes, limit, "envelope")?, "envelope", &MEMBERS)?;
         let mut options = Members::of(members.required("opt")?, "envelope's options", &["exp", "cont", "topic"])?;
@@ -109,13 +132,13 @@ impl Envelope {
         }
         let signature = members.optional_bytes("sig")?;
         Ok(Self {
-            to: Handle::from_tree(members.required("to")?)?,
-            behaviour: members.text("be")?,
-            from: Handle::from_tree(members.required("from")?)?,
+            to: Handle::from_tree(members.required("to")?, known)?,
+            behaviour: members.text("be")?.into_owned(),
+            from: Handle::from_tree(members.required("from")?, known)?,
             nonce: members.number("nonce")?,
             expires: Nanos(options.number("exp")?),
-            continuation: options.optional_text("cont")?,
-            topic: options.optional_text("topic")?,
+            continuation: options.optional_text("cont")?.map(Cow::into_owned),
+            topic: options.optional_text("topic")?.map(Cow::into_owned),
             message: members.bytes("msg")?,
             capabilities,
             signature: if signature.is_empty() { None } else { Some(sized(signature, "signature")?) },
@@ -141,7 +164,8 @@ impl Envelope {
         self.to.is_empty() && self.topic.is_some()
     }
 
-    pub(super) fn signed_bytes(&self) -> Vec<u8> {
+    /// The bytes that the sender signs.
+    pub fn signed_bytes(&self) -> Vec<u8> {
         let mut out = String::from(DOMAIN);
         self.write(&mut out, false);
         out.into_bytes()

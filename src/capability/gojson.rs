@@ -11,6 +11,20 @@ use base64::engine::general_purpose::STANDARD;
 /// Appends `text` as a JSON string.
 pub(super) fn string(out: &mut String, text: &str) {
     out.push('"');
+    if text.bytes().all(is_plain) {
+        out.push_str(text);
+    } else {
+        escape(out, text);
+    }
+    out.push('"');
+}
+
+/// Whether a byte is a whole character that stands for itself.
+const fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\' | b'<' | b'>' | b'&')
+}
+
+fn escape(out: &mut String, text: &str) {
     for character in text.chars() {
         match character {
             '"' => out.push_str("\\\""),
@@ -27,6 +41,12 @@ pub(super) fn string(out: &mut String, text: &str) {
             _ => out.push(character),
         }
     }
+}
+
+/// Appends `value` as a JSON string in base64.
+pub(super) fn bytes(out: &mut String, value: &[u8]) {
+    out.push('"');
+    STANDARD.encode_string(value, out);
     out.push('"');
 }
 
@@ -70,11 +90,7 @@ impl<'a> Object<'a> {
 
     /// Writes a member that holds bytes, in base64.
     pub(super) fn bytes(&mut self, name: &str, value: &[u8]) -> &mut Self {
-        self.member(name, |out| {
-            out.push('"');
-            STANDARD.encode_string(value, out);
-            out.push('"');
-        })
+        self.member(name, |out| bytes(out, value))
     }
 
     /// Writes a member that holds bytes, unless they are empty.

@@ -63,6 +63,22 @@ impl Token {
         Self::mint(key, Action::Invoke, minting, chain, 0)
     }
 
+    /// Makes a token by which `minting.subject` may tell everybody on the topics. It must name no audience.
+    ///
+    /// # Errors
+    /// [`MintError`], when it names an audience or no topic, or the chain above does not permit it.
+    pub fn broadcast(key: &Key, minting: Minting, chain: Option<&Self>) -> Result<Self, MintError> {
+        if minting.audience.is_some() {
+            let message = "a token to broadcast names an audience, which no broadcast may".to_owned();
+            return Err(MintError::NotPermitted { reason: Reason::WrongAudience, message });
+        }
+        if minting.topics.is_empty() {
+            let message = "a token to broadcast names no topic: name at least one".to_owned();
+            return Err(MintError::NotPermitted { reason: Reason::CapabilityMissing, message });
+        }
+        Self::mint(key, Action::Broadcast, minting, chain, 0)
+    }
+
     /// Makes the token that takes `target` back, and with it all that hangs below.
     ///
     /// # Errors

@@ -8,6 +8,8 @@
 //! size → strict parse → expiry → audience → anchors → capabilities → signatures
 //! ```
 
+mod bid;
+mod cache;
 mod chain;
 mod context;
 mod did;
@@ -21,15 +23,17 @@ mod path;
 mod reason;
 mod refusal;
 mod revocation;
+#[cfg(any(test, feature = "dev"))]
+pub mod rewrite;
 mod strict;
 mod token;
 mod verdict;
 
 #[cfg(test)]
-mod corpus;
-#[cfg(test)]
 mod vectors;
 
+pub use bid::{Bid, BidLayout, Contract, Location};
+pub use cache::{Epochs, KnownDids, VerdictCache};
 pub use context::{Context, Usage};
 pub use did::{ActorId, Did, DidError};
 pub use envelope::{Envelope, Handle, MAX_CAPABILITIES, MAX_ENVELOPE};
@@ -40,5 +44,5 @@ pub use path::{Capability, PathError};
 pub use reason::Reason;
 pub use refusal::Refusal;
 pub use revocation::verify_revocation;
-pub use token::{Action, MAX_LINKS, RevocationKey, Token, parse_known_tokens, parse_token_list, token_list};
+pub use token::{Action, MAX_LINKS, MAX_PATHS, RevocationKey, Token, parse_known_tokens, parse_token_list, token_list};
 pub use verdict::{Expectation, MAX_INVOCATION, Verdict, judge};

@@ -17,7 +17,7 @@ pub fn verify_revocation(token: &Token) -> Result<RevocationKey, Refusal> {
         );
         return Err(Refusal::new(Reason::Malformed, None, message));
     }
-    Chain::of(token).check_signature(0, token)?;
+    Chain::of(token).check_last_signature()?;
     Ok(token.revocation_key())
 }
 

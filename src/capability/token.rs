@@ -8,10 +8,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::chain::Chain;
 use super::gojson::{self, Object};
 use super::strict::{self, Members, Tree, malformed};
-use super::{Capability, Did, DidError, MAX_CAPABILITIES, Nanos, Reason, Refusal};
+use super::{Capability, Did, DidError, KnownDids, MAX_CAPABILITIES, Nanos, Reason, Refusal};
 
 /// Most links that a chain may have; longer ones are refused before any signature is checked.
 pub const MAX_LINKS: usize = 8;
+/// Most capabilities, and most topics, that one link may have: each is compared with each of the link above.
+pub const MAX_PATHS: usize = 64;
 
 /// Why a single token of a list is left out instead of refusing the list.
 const LEFT_OUT: [Reason; 3] = [Reason::UnsupportedKey, Reason::NotSigned, Reason::BadSignature];
@@ -86,10 +88,15 @@ impl Token {
     /// # Errors
     /// [`Refusal`], when it does not have exactly the form that DMS writes.
     pub fn parse(bytes: &[u8]) -> Result<Self, Refusal> {
-        Self::from_tree(strict::read(bytes, MAX_CAPABILITIES, "token")?, MAX_LINKS)
+        Self::parse_with(bytes, &mut KnownDids::default())
     }
 
-    fn from_tree(tree: Tree, links_left: usize) -> Result<Self, Refusal> {
+    /// Reads a token with the DIDs that were read before, see [`Token::parse`].
+    pub(super) fn parse_with(bytes: &[u8], known: &mut KnownDids) -> Result<Self, Refusal> {
+        Self::from_tree(strict::read(bytes, MAX_CAPABILITIES, "token")?, MAX_LINKS, known)
+    }
+
+    fn from_tree(tree: Tree<'_>, links_left: usize, known: &mut KnownDids) -> Result<Self, Refusal> {
         let Some(links_left) = links_left.checked_sub(1) else {
             let message = format!("the chain has more than {MAX_LINKS} links");
             return Err(Refusal::explained(Reason::TooDeep, message));
@@ -99,17 +106,17 @@ impl Token {
         Ok(Self {
             action: Action::parse(&act)
                 .ok_or_else(|| malformed(format!("the token has the unknown action {act:?}")))?,
-            issuer: required_did(members.required("iss")?, "issuer")?,
-            subject: required_did(members.required("sub")?, "subject")?,
-            audience: did_of(members.required("aud")?)?,
-            topics: paths(members.optional_list("topic")?)?,
-            capabilities: paths(members.list("cap")?)?,
+            issuer: required_did(members.required("iss")?, "issuer", known)?,
+            subject: required_did(members.required("sub")?, "subject", known)?,
+            audience: did_of(members.required("aud")?, known)?,
+            topics: paths(members.optional_list("topic")?, "topics")?,
+            capabilities: paths(members.list("cap")?, "capabilities")?,
             nonce: sized(members.bytes("nonce")?, "nonce")?,
             expires: Nanos(members.number("exp")?),
             depth: members.optional_number("depth")?,
             chain: members
                 .optional("chain")
-                .map(|chain| Self::from_tree(chain, links_left).map(Box::new))
+                .map(|chain| Self::from_tree(chain, links_left, known).map(Box::new))
                 .transpose()?,
             signature: match members.optional_bytes("sig")? {
                 signature if signature.is_empty() => {
@@ -128,12 +135,25 @@ impl Token {
     }
 
     fn write(&self, out: &mut String) {
-        Object::open(out).member("dms", |out| self.write_body(out, true)).close();
+        Object::open(out)
+            .member("dms", |out| self.write_body(out, |above, out| above.write(out), Some(&self.signature)))
+            .close();
     }
 
-    fn write_body(&self, out: &mut String, signed: bool) {
-        let Self { action, issuer, subject, audience, topics, capabilities, nonce, expires, depth, chain, signature } =
-            self;
+    fn write_body(&self, out: &mut String, write_above: impl Fn(&Self, &mut String), signature: Option<&[u8; 64]>) {
+        let Self {
+            action,
+            issuer,
+            subject,
+            audience,
+            topics,
+            capabilities,
+            nonce,
+            expires,
+            depth,
+            chain,
+            signature: _,
+        } = self;
         let write_paths = |out: &mut String, paths: &[Capability]| {
             gojson::list(out, paths, |out, path| gojson::string(out, path.as_str()));
         };
@@ -151,19 +171,35 @@ impl Token {
             object.number("depth", *depth);
         }
         if let Some(chain) = chain {
-            object.member("chain", |out| chain.write(out));
+            object.member("chain", |out| write_above(chain, out));
         }
-        if signed {
+        if let Some(signature) = signature {
             object.bytes("sig", signature);
         }
         object.close();
     }
 
     /// The bytes that the issuer signs.
-    pub(super) fn signed_bytes(&self) -> Vec<u8> {
+    pub fn signed_bytes(&self) -> Vec<u8> {
         let mut out = String::from(DOMAIN);
-        self.write_body(&mut out, false);
+        self.write_body(&mut out, |above, out| above.write(out), None);
         out.into_bytes()
+    }
+
+    /// The bytes that the issuer signs, and the JSON of the signed token, when `above` is the JSON of the link above. So
+    /// a chain is written once and not once for each of its links.
+    pub(super) fn signed_bytes_below(&self, above: &str) -> (String, String) {
+        let mut signed = String::with_capacity(above.len() + 512);
+        signed.push_str(DOMAIN);
+        self.write_body(&mut signed, |_, out| out.push_str(above), None);
+        let body = signed.strip_prefix(DOMAIN).and_then(|body| body.strip_suffix('}')).unwrap_or_default();
+        let mut whole = String::with_capacity(signed.len() + 128);
+        whole.push_str("{\"dms\":");
+        whole.push_str(body);
+        whole.push_str(",\"sig\":");
+        gojson::bytes(&mut whole, &self.signature);
+        whole.push_str("}}");
+        (signed, whole)
     }
 
     /// What the token lets its subject do.
@@ -199,6 +235,11 @@ impl Token {
     /// The random bytes that tell it from others of the same issuer and subject.
     pub const fn nonce(&self) -> &[u8; 12] {
         &self.nonce
+    }
+
+    /// The signature of the issuer over [`Token::signed_bytes`].
+    pub const fn signature(&self) -> &[u8; 64] {
+        &self.signature
     }
 
     /// Until when it is valid, that moment included.
@@ -245,7 +286,7 @@ impl Token {
         let chain = Chain::of(self);
         chain.check_expiry(now)?;
         if self.action == Action::Revoke {
-            return chain.check_signature(0, self);
+            return chain.check_last_signature();
         }
         chain.check_structure(0)?;
         chain.check_revocations(revoked)?;
@@ -274,7 +315,8 @@ impl Serialize for Token {
 
 impl<'de> Deserialize<'de> for Token {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::from_tree(Tree::deserialize(deserializer)?, MAX_LINKS).map_err(D::Error::custom)
+        Self::from_tree(Tree::deserialize(deserializer)?, MAX_LINKS, &mut KnownDids::default())
+            .map_err(D::Error::custom)
     }
 }
 
@@ -299,7 +341,12 @@ pub(super) fn write_list(out: &mut String, tokens: &[Token]) {
 /// # Errors
 /// [`Refusal`], when the list or one of its tokens does not have exactly the form that DMS writes.
 pub fn parse_token_list(bytes: &[u8]) -> Result<Vec<Token>, Refusal> {
-    list_of(strict::read(bytes, MAX_CAPABILITIES, "list of tokens")?)?.into_iter().collect()
+    parse_token_list_with(bytes, &mut KnownDids::default())
+}
+
+/// Reads a token list with the DIDs that were read before, see [`parse_token_list`].
+pub(super) fn parse_token_list_with(bytes: &[u8], known: &mut KnownDids) -> Result<Vec<Token>, Refusal> {
+    list_of(strict::read(bytes, MAX_CAPABILITIES, "list of tokens")?, known)?.into_iter().collect()
 }
 
 /// Reads a token list but leaves out tokens of key types that are not read here, which DMS clients may attach beside
@@ -307,21 +354,21 @@ pub fn parse_token_list(bytes: &[u8]) -> Result<Vec<Token>, Refusal> {
 ///
 /// # Errors
 /// [`Refusal`], when the list or one of its other tokens does not have exactly the form that DMS writes.
-pub fn parse_known_tokens(bytes: &[u8]) -> Result<Vec<Token>, Refusal> {
-    list_of(strict::read(bytes, MAX_CAPABILITIES, "list of tokens")?)?
+pub fn parse_known_tokens(bytes: &[u8], known: &mut KnownDids) -> Result<Vec<Token>, Refusal> {
+    list_of(strict::read(bytes, MAX_CAPABILITIES, "list of tokens")?, known)?
         .into_iter()
         .filter(|token| !matches!(token, Err(refusal) if LEFT_OUT.contains(&refusal.reason)))
         .collect()
 }
 
 /// The tokens of a list, each read on its own.
-pub(super) fn list_of(tree: Tree) -> Result<Vec<Result<Token, Refusal>>, Refusal> {
+pub(super) fn list_of(tree: Tree<'_>, known: &mut KnownDids) -> Result<Vec<Result<Token, Refusal>>, Refusal> {
     let tokens = match Members::of(tree, "list of tokens", &["tok"])?.optional("tok") {
         None => Vec::new(),
         Some(Tree::List(tokens)) => tokens,
         Some(_) => return Err(malformed("in the list of tokens, the member \"tok\" is not a list")),
     };
-    Ok(tokens.into_iter().map(|token| Token::from_tree(token, MAX_LINKS)).collect())
+    Ok(tokens.into_iter().map(|token| Token::from_tree(token, MAX_LINKS, known)).collect())
 }
 
 /// Appends `{"uri":"did:…"}`, or `{}` for none.
@@ -330,22 +377,26 @@ pub(super) fn write_did(out: &mut String, did: Option<&Did>) {
 }
 
 /// Reads `{"uri":"did:…"}` or `{}`.
-pub(super) fn did_of(tree: Tree) -> Result<Option<Did>, Refusal> {
+pub(super) fn did_of(tree: Tree<'_>, known: &mut KnownDids) -> Result<Option<Did>, Refusal> {
     let Some(text) = Members::of(tree, "DID", &["uri"])?.optional_text("uri")? else { return Ok(None) };
-    Did::parse(&text).map(Some).map_err(|error| {
+    known.parse(&text).map(Some).map_err(|error| {
         let reason = match error {
-            DidError::UnsupportedKey(_) => Reason::UnsupportedKey,
+            DidError::UnsupportedKey { .. } => Reason::UnsupportedKey,
             _ => Reason::Malformed,
         };
         Refusal::explained(reason, error)
     })
 }
 
-fn required_did(tree: Tree, what: &str) -> Result<Did, Refusal> {
-    did_of(tree)?.ok_or_else(|| malformed(format!("the token has no {what}")))
+fn required_did(tree: Tree<'_>, what: &str, known: &mut KnownDids) -> Result<Did, Refusal> {
+    did_of(tree, known)?.ok_or_else(|| malformed(format!("the token has no {what}")))
 }
 
-fn paths(items: Vec<Tree>) -> Result<Vec<Capability>, Refusal> {
+fn paths(items: Vec<Tree<'_>>, what: &str) -> Result<Vec<Capability>, Refusal> {
+    if items.len() > MAX_PATHS {
+        let message = format!("a link has {} {what}, more than the {MAX_PATHS} that are read", items.len());
+        return Err(Refusal::explained(Reason::TooLarge, message));
+    }
     items
         .into_iter()
         .map(|item| match item {

@@ -15,6 +15,7 @@ struct Vectors {
     bootstrap_peers: Vec<Names>,
     tokens: Vec<Signed>,
     envelopes: Vec<Signed>,
+    bids: Vec<Signed>,
     keystore: KeystoreVector,
     implies: Vec<Implies>,
 }
@@ -181,6 +182,26 @@ fn envelopes_are_read_written_and_signed_byte_for_byte() {
         assert_eq!(envelope.is_broadcast(), vector.name == "E3");
         let unsigned = Envelope { signature: None, ..envelope.clone() };
         assert_eq!(unsigned.sign(&user()), envelope);
+    }
+}
+
+#[test]
+fn bids_are_read_written_and_signed_byte_for_byte() {
+    let layouts = [BidLayout::Nine, BidLayout::Eight, BidLayout::Six];
+    let vectors = vectors();
+    assert_eq!(vectors.bids.iter().map(|bid| bid.name.as_str()).collect::<Vec<_>>(), ["BID-9", "BID-8", "BID-6"]);
+    for (vector, layout) in vectors.bids.iter().zip(layouts) {
+        assert_eq!(vector.text.len(), vector.length);
+        assert_eq!(hex::encode(Sha256::digest(&vector.text)), vector.sha256);
+        let unsigned = format!("{{\"V1\":{}}}", vector.text.strip_prefix("dms-bid-").unwrap());
+        let bid = Bid::parse(unsigned.as_bytes()).unwrap();
+        assert_eq!((bid.layout, &bid.bidder, &bid.signature), (layout, node().did(), &None));
+        assert_eq!(String::from_utf8(bid.signed_bytes()).unwrap(), vector.text);
+        let signed = bid.clone().sign(&node());
+        assert_eq!(hex::encode(signed.signature.unwrap()), vector.signature);
+        assert_eq!(signed.verify(), Ok(()));
+        assert_eq!(Bid::parse(&signed.to_json()).as_ref(), Ok(&signed));
+        assert_eq!(bid.sign(&user()).verify().map_err(|refusal| refusal.reason), Err(Reason::BadSignature));
     }
 }
 

@@ -1,9 +1,8 @@
 //! The one verdict over a signed invocation.
 
 use super::chain::{Chain, is_implied};
-use super::{
-    Action, ActorId, Capability, Did, Envelope, Nanos, Reason, Refusal, RevocationKey, Token, parse_token_list,
-};
+use super::token::parse_token_list_with;
+use super::{Action, ActorId, Capability, Did, Envelope, KnownDids, Nanos, Reason, Refusal, RevocationKey, Token};
 
 /// Largest invocation that is judged.
 pub const MAX_INVOCATION: usize = 32_768;
@@ -47,10 +46,20 @@ pub struct Verdict {
 /// # Errors
 /// The first [`Refusal`] in this order.
 pub fn judge(envelope: &[u8], expectation: &Expectation<'_>) -> Result<Verdict, Refusal> {
-    let envelope = Envelope::parse_at_most(envelope, MAX_INVOCATION)?;
+    let Expectation { provider, anchors, owner, .. } = expectation;
+    judge_with(envelope, expectation, &mut KnownDids::of(anchors.iter().chain([*provider, *owner])))
+}
+
+/// The same with the DIDs that were read before.
+pub(super) fn judge_with(
+    envelope: &[u8],
+    expectation: &Expectation<'_>,
+    known: &mut KnownDids,
+) -> Result<Verdict, Refusal> {
+    let envelope = Envelope::parse_at_most(envelope, MAX_INVOCATION, known)?;
     let signer = envelope.claimed_signer()?;
     envelope.signature()?;
-    let token = only_token(&envelope)?;
+    let token = only_token(&envelope, known)?;
     let chain = Chain::of(&token);
 
     // The envelope usually ends with a link: that one is what the owner has to renew.
@@ -68,11 +77,11 @@ pub fn judge(envelope: &[u8], expectation: &Expectation<'_>) -> Result<Verdict, 
     Ok(Verdict { signer, message: envelope.message, not_after: envelope.expires.min(token.not_after()), links })
 }
 
-fn only_token(envelope: &Envelope) -> Result<Token, Refusal> {
+fn only_token(envelope: &Envelope, known: &mut KnownDids) -> Result<Token, Refusal> {
     if envelope.capabilities.is_empty() {
         return Err(Refusal::explained(Reason::CapabilityMissing, "the envelope carries no capability token"));
     }
-    let mut tokens = parse_token_list(&envelope.capabilities)?;
+    let mut tokens = parse_token_list_with(&envelope.capabilities, known)?;
     match (tokens.pop(), tokens.len()) {
         (Some(token), 0) => Ok(token),
         (None, _) => Err(Refusal::explained(Reason::CapabilityMissing, "the envelope carries no capability token")),
@@ -154,4 +163,4 @@ fn check_use(
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

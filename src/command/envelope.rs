@@ -8,7 +8,9 @@ use super::token::judge::Trust;
 use super::token::report::{Report, written};
 use super::token::{Output, VERDICTS};
 use super::wallet::{print, read_bytes};
-use crate::capability::{Capability, Context, Did, Envelope, Nanos, Refusal, Token, Usage, parse_known_tokens};
+use crate::capability::{
+    Capability, Context, Did, Envelope, KnownDids, Nanos, Refusal, Token, Usage, parse_known_tokens,
+};
 
 /// Arguments of `envelope`.
 #[derive(Debug, clap::Args)]
@@ -72,7 +74,7 @@ impl Question {
             Ok(envelope) => envelope,
             Err(refusal) => return Report::refused(None, &refusal),
         };
-        let tokens = parse_known_tokens(&envelope.capabilities).unwrap_or_default();
+        let tokens = parse_known_tokens(&envelope.capabilities, &mut KnownDids::default()).unwrap_or_default();
         match self.judge(&envelope) {
             Ok(sender) => self.accepted(&envelope, &sender, &tokens),
             Err(refusal) => Report::refused(tokens.first(), &refusal),

@@ -41,10 +41,11 @@ fn the_generated_parts_are_up_to_date() {
 
 #[test]
 fn every_part_that_can_be_generated_stands_in_a_page() {
-    let text: String = ["api.md", "metrics.md", "reasons.md"]
+    let text: String = ["api.md", "messages.md", "metrics.md", "reasons.md", "strictness.md"]
         .map(|page| fs::read_to_string(root().join("docs").join(page)).unwrap())
         .concat();
-    let mut wanted = vec!["reasons".to_owned(), "token reasons".to_owned(), "metrics".to_owned()];
+    let mut wanted =
+        vec!["reasons".to_owned(), "token reasons".to_owned(), "metrics".to_owned(), "strictness".to_owned()];
     wanted.extend(definitions().into_iter().map(|definition| format!("fields {}", definition.kind)));
     for name in wanted {
         assert!(text.contains(&format!("<!-- begin {name} -->")), "{name}");
@@ -94,6 +95,7 @@ fn part(name: &str) -> String {
         ("reasons", "") => reasons(),
         ("token", "reasons") => token_reasons(),
         ("metrics", "") => metrics(),
+        ("strictness", "") => crate::corpus::strictness(),
         ("fields", kind) => fields(kind),
         ("example", fixture) => {
             let path = root().join("tests/fixtures/api").join(fixture).with_extension("yaml");
@@ -117,7 +119,10 @@ fn reasons() -> String {
 fn token_reasons() -> String {
     let mut rows: Vec<_> = capability::Reason::ALL
         .iter()
-        .map(|reason| format!("| `{}` | {} | {} |\n", reason.code(), reason.cause(), reason.next_step()))
+        .map(|reason| {
+            let next_step = reason.next_step().replace('|', "\\|");
+            format!("| `{}` | {} | {next_step} |\n", reason.code(), reason.cause())
+        })
         .collect();
     rows.sort();
     format!("| reason | what is the matter | what to do next |\n|---|---|---|\n{}", rows.concat())

@@ -11,6 +11,7 @@ mod chart;
 mod check;
 mod cluster;
 mod commands;
+mod corpus;
 mod definitions;
 mod demo;
 mod deploy;

@@ -6,36 +6,36 @@ use proptest::prelude::*;
 use super::super::{Handle, Key, Minting, key::counted, token_list};
 use super::*;
 
-const NOW: Nanos = Nanos(1_767_225_600_000_000_000);
+pub(in super::super) const NOW: Nanos = Nanos(1_767_225_600_000_000_000);
 const BEHAVIOUR: &str = "/hosting/shop/apply/web";
 
 fn path(text: &str) -> Capability {
     Capability::parse(text).unwrap()
 }
 
-fn later(seconds: u64) -> Nanos {
+pub(in super::super) fn later(seconds: u64) -> Nanos {
     NOW.plus(Duration::from_secs(seconds))
 }
 
 /// Provider → owner → pipeline, and an invocation by the pipeline.
-struct Scene {
-    provider: Key,
-    owner: Key,
-    pipeline: Key,
-    stranger: Key,
-    anchors: [Did; 1],
-    behaviour: Capability,
+pub(in super::super) struct Scene {
+    pub(in super::super) provider: Key,
+    pub(in super::super) owner: Key,
+    pub(in super::super) pipeline: Key,
+    pub(in super::super) stranger: Key,
+    pub(in super::super) anchors: [Did; 1],
+    pub(in super::super) behaviour: Capability,
 }
 
 impl Scene {
-    fn new(seed: u8) -> Self {
+    pub(in super::super) fn new(seed: u8) -> Self {
         let key = |number| Key::from_seed([seed.wrapping_mul(7).wrapping_add(number); 32]);
         let anchors = [key(1).did().clone()];
         let behaviour = path(BEHAVIOUR);
         Self { provider: key(1), owner: key(2), pipeline: key(3), stranger: key(4), anchors, behaviour }
     }
 
-    fn minting(&self, subject: &Key, capability: &str, expires: Nanos, depth: u64) -> Minting {
+    pub(in super::super) fn minting(&self, subject: &Key, capability: &str, expires: Nanos, depth: u64) -> Minting {
         Minting {
             subject: subject.did().clone(),
             audience: Some(self.provider.did().clone()),
@@ -47,22 +47,22 @@ impl Scene {
         }
     }
 
-    fn grant(&self) -> Token {
+    pub(in super::super) fn grant(&self) -> Token {
         let minting = self.minting(&self.owner, "/hosting/shop", later(300), 3);
         Token::delegate(&self.provider, minting, None).unwrap()
     }
 
-    fn delegation(&self) -> Token {
+    pub(in super::super) fn delegation(&self) -> Token {
         let minting = self.minting(&self.pipeline, "/hosting/shop/apply", later(200), 0);
         Token::delegate(&self.owner, minting, Some(&self.grant())).unwrap()
     }
 
-    fn invocation(&self) -> Token {
+    pub(in super::super) fn invocation(&self) -> Token {
         let minting = self.minting(&self.pipeline, BEHAVIOUR, later(100), 0);
         Token::invoke(&self.pipeline, minting, Some(&self.delegation())).unwrap()
     }
 
-    fn unsigned(&self, token: &Token) -> Envelope {
+    pub(in super::super) fn unsigned(&self, token: &Token) -> Envelope {
         Envelope {
             to: Handle::root_of(self.provider.did()),
             behaviour: BEHAVIOUR.to_owned(),
@@ -77,19 +77,27 @@ impl Scene {
         }
     }
 
-    fn envelope(&self) -> Envelope {
+    pub(in super::super) fn envelope(&self) -> Envelope {
         self.unsigned(&self.invocation()).sign(&self.pipeline)
     }
 
-    fn judged<'a>(&'a self, bytes: &[u8], change: impl FnOnce(&mut Expectation<'a>)) -> Result<Verdict, Refusal> {
-        let mut expectation = Expectation {
+    pub(in super::super) fn expectation(&self) -> Expectation<'_> {
+        Expectation {
             provider: self.provider.did(),
             anchors: &self.anchors,
             owner: self.owner.did(),
             behaviour: &self.behaviour,
             revoked: &|_| false,
             now: NOW,
-        };
+        }
+    }
+
+    pub(in super::super) fn judged<'a>(
+        &'a self,
+        bytes: &[u8],
+        change: impl FnOnce(&mut Expectation<'a>),
+    ) -> Result<Verdict, Refusal> {
+        let mut expectation = self.expectation();
         change(&mut expectation);
         judge(bytes, &expectation)
     }

@@ -7,7 +7,8 @@ use clap::ValueEnum;
 use super::report::Report;
 use super::{CommandError, now, read_bytes, shown};
 use crate::capability::{
-    Action, Capability, Context, Did, Nanos, Reason, Refusal, Token, Usage, parse_known_tokens, verify_revocation,
+    Action, Capability, Context, Did, KnownDids, Nanos, Reason, Refusal, Token, Usage, parse_known_tokens,
+    verify_revocation,
 };
 
 /// Whose trust counts, and when.
@@ -202,7 +203,11 @@ fn no_token() -> Refusal {
 /// left out, as a node leaves them out.
 pub(super) fn read_tokens(file: &Path) -> Result<Result<Vec<Token>, Refusal>, CommandError> {
     let bytes = read_bytes(file)?;
-    Ok(if is_list(&bytes) { parse_known_tokens(&bytes) } else { Token::parse(&bytes).map(|token| vec![token]) })
+    Ok(if is_list(&bytes) {
+        parse_known_tokens(&bytes, &mut KnownDids::default())
+    } else {
+        Token::parse(&bytes).map(|token| vec![token])
+    })
 }
 
 /// Whether the first member is that of a list.

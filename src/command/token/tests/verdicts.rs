@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use super::super::judge::Question;
 use super::super::report::Report;
 use super::*;
-use crate::capability::{Context, Refusal, parse_known_tokens, token_list};
+use crate::capability::{Context, KnownDids, Refusal, parse_known_tokens, token_list};
 
 #[derive(clap::Parser)]
 struct Bare {
@@ -115,7 +115,9 @@ fn of_a_list_the_first_that_is_accepted_counts_else_the_first_refusal() {
     let asked = asked(&["/hosting/shop/apply/web"], &[]);
     let foreign = Token::invoke(&key(7), minting(&key(7), "/hosting/shop/apply/web"), None).unwrap();
     let other = Token::invoke(&key(1), minting(&key(7), "/hosting/other"), None).unwrap();
-    let decide = |tokens: &[Token]| value(&asked.decide(parse_known_tokens(&token_list(tokens))).unwrap());
+    let decide = |tokens: &[Token]| {
+        value(&asked.decide(parse_known_tokens(&token_list(tokens), &mut KnownDids::default())).unwrap())
+    };
     let accepted = decide(&[foreign.clone(), chain(), other.clone()]);
     assert_eq!((&accepted["verdict"], accepted["chain"].as_array().unwrap().len()), (&json!("accept"), 3));
     let refused = decide(&[foreign.clone(), other]);
