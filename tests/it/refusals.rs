@@ -1,7 +1,7 @@
 //! What is refused, and that nothing comes of it: neither device nor store hears of the object.
 
 mod cases;
-mod forging;
+pub mod forging;
 
 use std::{collections::BTreeSet, time::Duration};
 
