@@ -261,3 +261,6 @@ fn write_contracts(out: &mut String, contracts: Option<&BTreeMap<String, Contrac
     }
     object.close();
 }
+
+#[cfg(test)]
+mod tests;

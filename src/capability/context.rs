@@ -189,6 +189,9 @@ impl Context {
         capabilities: &[Capability],
         now: Nanos,
     ) -> Result<(), Refusal> {
+        if list.is_empty() {
+            return Err(Refusal::explained(Reason::CapabilityMissing, "the envelope carries no capability token"));
+        }
         let tokens = parse_known_tokens(list, &mut KnownDids::of(self.roots.iter().chain([&self.did, sender])))?;
         let mut first = None;
         for capability in capabilities {

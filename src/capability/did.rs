@@ -297,6 +297,48 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_did_is_its_text() {
+        let did = super::super::Key::from_seed([0x11; 32]).did().clone();
+        let json = serde_json::to_string(&did).unwrap();
+        assert_eq!(json, format!("\"{did}\""));
+        assert_eq!(serde_json::from_str::<Did>(&json).unwrap(), did);
+        assert!(serde_json::from_str::<Did>("\"did:key:z\"").unwrap_err().to_string().contains("is not a did:key"));
+        assert_eq!(did.as_str().parse::<Did>(), Ok(did.clone()));
+        assert_eq!(format!("{did:?}"), format!("Did({did})"));
+        let other = super::super::Key::from_seed([0x12; 32]).did().clone();
+        assert_eq!(did.cmp(&other), did.as_str().cmp(other.as_str()));
+        assert_eq!(did.partial_cmp(&did), Some(Ordering::Equal));
+        assert_eq!([did.clone(), other.clone(), did.clone()].iter().collect::<std::collections::HashSet<_>>().len(), 2);
+        assert_eq!(ActorId::of(&did).to_string(), did.actor_id());
+    }
+
+    #[test]
+    fn only_the_peer_id_of_an_ed25519_key_is_read() {
+        let did = super::super::Key::from_seed([0x13; 32]).did().clone();
+        let encode = |parts: &[&[u8]]| bs58::encode(joined(parts)).into_string();
+        assert_eq!(Did::from_peer_id(&encode(&[&MULTIHASH, &PROTOBUF, did.public_key()])), Ok(did.clone()));
+        let wrong = [
+            String::new(),
+            "0OIl".to_owned(),
+            "1".repeat(LONGEST + 1),
+            did.to_string(),
+            encode(&[&MULTIHASH, &[0x08, 0x02, 0x12, 0x21], &[2; 33]]),
+            encode(&[&[0x12, 0x20], &[2; 32]]),
+            encode(&[&MULTIHASH, &PROTOBUF, &[1; 31]]),
+            encode(&[&MULTIHASH, &PROTOBUF, did.public_key(), &[0]]),
+        ];
+        for text in wrong {
+            assert_eq!(Did::from_peer_id(&text), Err(DidError::NotPeerId(text)));
+        }
+        let weak = encode(&[&MULTIHASH, &PROTOBUF, &[0; 32]]);
+        assert!(matches!(Did::from_peer_id(&weak), Err(DidError::InvalidKey(_))));
+        for id in ["", "BAAREI", "ME======", &did.actor_id()[1..]] {
+            assert_eq!(ActorId::parse(id).and_then(|id| id.did()), None, "{id}");
+        }
+        assert!(ActorId::parse("").is_some_and(|id| id.is_empty()));
+    }
+
     fn is_canonical(key: &[u8; 32]) -> bool {
         VerifyingKey::from_bytes(key).is_ok_and(|point| !point.is_weak() && point.to_edwards().compress().0 == *key)
     }

@@ -235,3 +235,52 @@ impl Envelope {
         Err(Refusal::explained(Reason::BadSignature, message))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_shows_neither_payload_nor_tokens() {
+        let key = Key::from_seed([5; 32]);
+        let envelope = Envelope {
+            to: Handle::default(),
+            behaviour: "/a".to_owned(),
+            from: Handle::of(key.did(), None, Some("inbox".to_owned())),
+            nonce: 1,
+            expires: Nanos(2),
+            continuation: None,
+            topic: Some("/t".to_owned()),
+            message: b"secret".to_vec(),
+            capabilities: b"token".to_vec(),
+            signature: None,
+        };
+        let text = format!("{:?}", envelope.clone().sign(&key));
+        assert!(text.contains("message: 6 bytes, capabilities: 5 bytes, signed: true"), "{text}");
+        assert!(!text.contains("secret") && !text.contains(&format!("{:?}", b"secret")), "{text}");
+    }
+
+    #[test]
+    fn tokens_are_bounded_apart_from_the_envelope() {
+        let key = Key::from_seed([6; 32]);
+        let sized = |count| Envelope {
+            to: Handle::root_of(key.did()),
+            behaviour: "/a".to_owned(),
+            from: Handle::root_of(key.did()),
+            nonce: 1,
+            expires: Nanos(2),
+            continuation: None,
+            topic: None,
+            message: Vec::new(),
+            capabilities: vec![b' '; count],
+            signature: None,
+        };
+        let reason = |count| Envelope::parse(&sized(count).to_json()).err().map(|refusal| refusal.reason);
+        assert_eq!(reason(MAX_CAPABILITIES), None);
+        assert_eq!(reason(MAX_CAPABILITIES + 1), Some(Reason::TooLarge));
+        assert_eq!(
+            Envelope::parse(&vec![b' '; MAX_ENVELOPE + 1]).map_err(|refusal| refusal.reason),
+            Err(Reason::TooLarge)
+        );
+    }
+}

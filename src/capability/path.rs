@@ -73,5 +73,22 @@ mod tests {
         for text in ["/", "/a", "/a/b.c", "/...", "/a b", "/é"] {
             assert_eq!(Capability::parse(text).map(|path| path.to_string()), Ok(text.to_owned()));
         }
+        assert_eq!("/a".parse::<Capability>(), Capability::parse("/a"));
+        assert_eq!(format!("{:?}", Capability::parse("/a").unwrap()), "Capability(/a)");
+    }
+
+    #[test]
+    fn a_path_gives_itself_and_what_lies_below() {
+        let implies = |granted: &str, wanted: &str| {
+            Capability::parse(granted).unwrap().implies(&Capability::parse(wanted).unwrap())
+        };
+        for (granted, wanted) in [("/", "/"), ("/", "/a"), ("/a", "/a"), ("/a", "/a/b"), ("/a/b", "/a/b/c/d")] {
+            assert!(implies(granted, wanted), "{granted} {wanted}");
+        }
+        for (granted, wanted) in
+            [("/a", "/"), ("/a", "/ab"), ("/a/b", "/a"), ("/a", "/b"), ("/a", "/A"), ("/a/*", "/a/b")]
+        {
+            assert!(!implies(granted, wanted), "{granted} {wanted}");
+        }
     }
 }

@@ -145,6 +145,7 @@ mod tests {
         for reason in Reason::ALL {
             assert!(reason.next_step().ends_with('.'), "{reason}");
             assert!(!reason.cause().ends_with('.'), "{reason}");
+            assert_eq!(reason.to_string(), reason.code());
         }
     }
 }

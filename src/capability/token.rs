@@ -135,9 +135,7 @@ impl Token {
     }
 
     fn write(&self, out: &mut String) {
-        Object::open(out)
-            .member("dms", |out| self.write_body(out, |above, out| above.write(out), Some(&self.signature)))
-            .close();
+        Object::open(out).member("dms", |out| self.write_body(out, Self::write, Some(&self.signature))).close();
     }
 
     fn write_body(&self, out: &mut String, write_above: impl Fn(&Self, &mut String), signature: Option<&[u8; 64]>) {
@@ -182,7 +180,7 @@ impl Token {
     /// The bytes that the issuer signs.
     pub fn signed_bytes(&self) -> Vec<u8> {
         let mut out = String::from(DOMAIN);
-        self.write_body(&mut out, |above, out| above.write(out), None);
+        self.write_body(&mut out, Self::write, None);
         out.into_bytes()
     }
 
@@ -415,3 +413,6 @@ pub(super) fn sized<const SIZE: usize>(bytes: Vec<u8>, what: &str) -> Result<[u8
     let length = bytes.len();
     bytes.try_into().map_err(|_| malformed(format!("the {what} has {length} bytes instead of {SIZE}")))
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 //! Every case that upstream refuses is refused here. Every case that it accepts is accepted here, unless the corpus permits
 //! to be stricter, or one of the [`DECISIONS`] applies: `docs/strictness.md` lists them all.
 
-use std::{collections::BTreeMap, env, fmt::Write as _, fs};
+use std::{collections::BTreeMap, env, error::Error, fmt::Write as _, fs};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use dms_operator::capability::{
@@ -125,11 +125,12 @@ impl From<dms_operator::capability::PathError> for No {
     }
 }
 
-fn refused(error: impl ToString) -> No {
-    No::Refused(Refused { reason: None, message: error.to_string() })
+fn refused(why: impl Into<Box<dyn Error>>) -> No {
+    No::Refused(Refused { reason: None, message: why.into().to_string() })
 }
 
 /// What upstream answered beside its verdict must be the same here.
+#[expect(clippy::needless_pass_by_value, reason = "most of what is compared is made for it")]
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, here: T, upstream: T) -> Result<(), No> {
     if here == upstream { Ok(()) } else { Err(No::Differs(format!("{what} is {here:?}, upstream {upstream:?}"))) }
 }

@@ -9,6 +9,10 @@ use super::*;
 const SPECCHECK: &str = include_str!("../../../tests/fixtures/capability/speccheck.json");
 const DID_KEY: &str = include_str!("../../../tests/fixtures/capability/did-key.json");
 
+/// The lower half of the order of the group; of the upper half only the last byte is not 0.
+const ORDER: [u8; 16] =
+    [0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14];
+
 /// Whether a signature is accepted from whoever has the key, in whatever form the key comes.
 fn is_accepted(key: [u8; 32], message: &[u8], signature: &[u8]) -> bool {
     let did = Did::from_public_key(key);
@@ -138,9 +142,6 @@ proptest! {
         if kept {
             // The same scalar plus multiples of the group's order, up to what fits.
             let mut carry = 0_u16;
-            const ORDER: [u8; 16] = [
-                0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14,
-            ];
             for (index, byte) in signature[32..].iter_mut().enumerate() {
                 let order = ORDER.get(index).copied().unwrap_or(if index == 31 { 0x10 } else { 0 });
                 let sum = u16::from(*byte) + u16::from(order) * u16::from(multiple) + carry;

@@ -1,0 +1,123 @@
+use std::time::Duration;
+
+use super::super::{Key, Minting};
+use super::*;
+
+const NOW: Nanos = Nanos(1_767_225_600_000_000_000);
+
+fn key(number: u8) -> Key {
+    Key::from_seed([number; 32])
+}
+
+fn minting(capabilities: usize, topics: usize) -> Minting {
+    let paths = |count: usize| (0..count).map(|index| Capability::parse(&format!("/p/{index}")).unwrap()).collect();
+    Minting {
+        subject: key(2).did().clone(),
+        audience: None,
+        capabilities: paths(capabilities),
+        topics: paths(topics),
+        expires: NOW.plus(Duration::from_secs(1)),
+        depth: 0,
+        nonce: [7; 12],
+    }
+}
+
+fn token() -> Token {
+    Token::delegate(&key(1), minting(1, 0), None).unwrap()
+}
+
+fn reason(json: &str) -> Option<Reason> {
+    Token::parse(json.as_bytes()).err().map(|refusal| refusal.reason)
+}
+
+#[test]
+fn each_member_has_one_form() {
+    let json = String::from_utf8(token().to_json()).unwrap();
+    assert_eq!(reason(&json), None);
+    let changed = |from: &str, to: &str| {
+        assert!(json.contains(from), "{from}");
+        reason(&json.replacen(from, to, 1))
+    };
+    let issuer = format!("{{\"uri\":\"{}\"}}", key(1).did());
+    assert_eq!(changed(&issuer, "{}"), Some(Reason::Malformed), "no issuer");
+    assert_eq!(changed(&issuer, "7"), Some(Reason::Malformed));
+    assert_eq!(changed(&issuer, "{\"uri\":\"did:web:example.org\"}"), Some(Reason::UnsupportedKey));
+    assert_eq!(changed("\"act\":\"delegate\"", "\"act\":\"grant\""), Some(Reason::Malformed));
+    assert_eq!(changed("\"act\":\"delegate\"", "\"act\":7"), Some(Reason::Malformed));
+    assert_eq!(changed("[\"/p/0\"]", "[7]"), Some(Reason::Malformed));
+    assert_eq!(changed("[\"/p/0\"]", "[\"/p/\"]"), Some(Reason::Malformed));
+    assert_eq!(changed("[\"/p/0\"]", "\"/p/0\""), Some(Reason::Malformed));
+    assert_eq!(changed("\"cap\"", "\"topic\":[],\"cap\""), Some(Reason::Malformed));
+    assert_eq!(changed("\"exp\":1", "\"exp\":-1"), Some(Reason::Malformed));
+    assert_eq!(changed("\"exp\"", "\"depth\":0,\"exp\""), Some(Reason::Malformed));
+    assert_eq!(changed("\"nonce\":\"BwcH", "\"nonce\":\"Bwc"), Some(Reason::Malformed));
+    assert_eq!(changed("\"nonce\":\"BwcH", "\"nonce\":\""), Some(Reason::Malformed), "nine bytes");
+    assert_eq!(changed("\"sig\":\"", "\"sig\":\"AAAA"), Some(Reason::BadSignature), "67 bytes");
+    let (unsigned, _) = json.split_once(",\"sig\"").unwrap();
+    assert_eq!(reason(&format!("{unsigned}}}}}")), Some(Reason::NotSigned));
+    assert_eq!(reason(&format!("{unsigned},\"sig\":\"\"}}}}")), Some(Reason::Malformed));
+}
+
+#[test]
+fn a_link_has_a_bounded_number_of_paths() {
+    let parsed = |capabilities, topics| {
+        let token = Token::delegate(&key(1), minting(capabilities, topics), None).unwrap();
+        Token::parse(&token.to_json()).err().map(|refusal| refusal.reason)
+    };
+    assert_eq!(parsed(MAX_PATHS, MAX_PATHS), None);
+    assert_eq!(parsed(MAX_PATHS + 1, 0), Some(Reason::TooLarge));
+    assert_eq!(parsed(1, MAX_PATHS + 1), Some(Reason::TooLarge));
+}
+
+#[test]
+fn a_token_shows_what_it_says() {
+    let token = token();
+    assert_eq!(
+        format!("{token:?}"),
+        format!("Token(delegate {} → {} [Capability(/p/0)] until 2026-01-01T00:00:01Z)", key(1).did(), key(2).did())
+    );
+    assert_eq!((token.audience(), token.topics(), token.depth(), token.nonce()), (None, &[][..], 0, &[7; 12]));
+    assert_eq!((token.chain(), token.root(), token.links().count()), (None, &token, 1));
+    assert_eq!(serde_json::from_slice::<Token>(&token.to_json()).unwrap(), token);
+    let refused = serde_json::from_str::<Token>("{\"dms\":{}}").unwrap_err().to_string();
+    assert!(refused.starts_with("the token has no member \"act\""), "{refused}");
+}
+
+#[test]
+fn a_list_is_read_whole_or_not_at_all() {
+    let list = token_list(&[token(), token()]);
+    assert_eq!(parse_token_list(&list), Ok(vec![token(), token()]));
+    assert_eq!(parse_token_list(b"{}"), Ok(Vec::new()));
+    assert_eq!(parse_token_list(b"{\"tok\":[]}"), Ok(Vec::new()));
+    for (json, reason) in [
+        ("{\"tok\":{}}", Reason::Malformed),
+        ("{\"tok\":[null]}", Reason::Malformed),
+        ("[]", Reason::Malformed),
+        ("{\"tok\":[],\"tok\":[]}", Reason::DuplicateMember),
+        ("{\"TOK\":[]}", Reason::UnknownMember),
+    ] {
+        assert_eq!(parse_token_list(json.as_bytes()).map_err(|refusal| refusal.reason), Err(reason), "{json}");
+    }
+    let mut long = list;
+    long.resize(MAX_CAPABILITIES + 1, b' ');
+    assert_eq!(parse_token_list(&long).map_err(|refusal| refusal.reason), Err(Reason::TooLarge));
+    long.pop();
+    assert_eq!(parse_token_list(&long).map(|tokens| tokens.len()), Ok(2));
+}
+
+/// A chain is written once for all its signatures; it must be the same as each link written by itself.
+#[test]
+fn signed_bytes_are_the_same_from_above_and_from_below() {
+    let mut chain = token();
+    for number in 2..7 {
+        let next = Minting { subject: key(number + 1).did().clone(), ..minting(1, 0) };
+        chain = Token::delegate(&key(number), next, Some(&chain)).unwrap();
+    }
+    let mut above = String::new();
+    for link in chain.links().collect::<Vec<_>>().into_iter().rev() {
+        let (signed, whole) = link.signed_bytes_below(&above);
+        assert_eq!((signed.into_bytes(), whole.clone().into_bytes()), (link.signed_bytes(), link.to_json()));
+        above = whole;
+    }
+    assert_eq!(chain.verify(NOW, &|_| false), Ok(()));
+}
