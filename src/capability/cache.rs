@@ -9,7 +9,7 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 
 use super::verdict::judge_with;
-use super::{Capability, Did, DidError, Expectation, Nanos, Refusal, Verdict};
+use super::{Capability, Did, DidError, Expectation, Refusal, Verdict};
 
 /// Most DIDs that are remembered; then the memory begins anew.
 const MAX_DIDS: usize = 4096;
@@ -52,8 +52,9 @@ pub struct Epochs {
 
 /// Verdicts that were reached, by the SHA-256 of the exact bytes that were judged.
 ///
-/// One is given again only to the same question about the same bytes, in the same epochs, and until it ends. Refusals are
-/// not kept: they are cheap, or somebody's wish to fill the cache. What is oldest goes when the cache is full.
+/// One is given again only to the same question about the same bytes, in the same epochs, until it ends, and while the
+/// caller still says that no link was revoked and nobody is denied: what is saved is reading, structure and signatures.
+/// Refusals are not kept: they are cheap, or somebody's wish to fill the cache. What is oldest goes when it is full.
 #[derive(Debug)]
 pub struct VerdictCache {
     kept: HashMap<[u8; 32], Kept>,
@@ -78,7 +79,10 @@ impl Kept {
         provider == expectation.provider
             && owner == expectation.owner
             && behaviour == expectation.behaviour
-            && is_current(verdict, expectation.now)
+            && expectation.now <= verdict.not_after
+            && !verdict.links.iter().any(|link| {
+                (expectation.revoked)(link) || (expectation.denied)(&link.issuer) || (expectation.denied)(&link.subject)
+            })
     }
 
     /// About what it takes in memory.
@@ -92,10 +96,6 @@ impl Kept {
             + links
             + verdict.message.len()
     }
-}
-
-fn is_current(verdict: &Verdict, now: Nanos) -> bool {
-    now <= verdict.not_after
 }
 
 impl VerdictCache {
@@ -132,7 +132,7 @@ impl VerdictCache {
             None => {}
         }
         let verdict = Arc::new(judge_with(envelope, expectation, &mut self.known)?);
-        let Expectation { provider, anchors: _, owner, behaviour, revoked: _, now: _ } = *expectation;
+        let Expectation { provider, anchors: _, owner, behaviour, revoked: _, denied: _, now: _ } = *expectation;
         let kept = Kept {
             provider: provider.clone(),
             owner: owner.clone(),

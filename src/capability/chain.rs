@@ -85,6 +85,16 @@ impl<'a> Chain<'a> {
         Ok(())
     }
 
+    /// Refuses when any link was issued by or to somebody who is denied. The signer is the subject of the leaf.
+    pub(super) fn check_denied(&self, denied: &dyn Fn(&Did) -> bool) -> Result<(), Refusal> {
+        for (below, link) in self.root_first() {
+            if let Some(did) = [link.issuer(), link.subject()].into_iter().find(|did| denied(did)) {
+                return Err(self.refuse(below, Reason::Denied, format!("names {did}, whom this provider denies")));
+            }
+        }
+        Ok(())
+    }
+
     /// Refuses when any link was taken back.
     pub(super) fn check_revocations(&self, revoked: &dyn Fn(&RevocationKey) -> bool) -> Result<(), Refusal> {
         match self.root_first().find(|(_, link)| revoked(&link.revocation_key())) {

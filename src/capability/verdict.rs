@@ -19,6 +19,8 @@ pub struct Expectation<'a> {
     pub behaviour: &'a Capability,
     /// Whether a link was taken back.
     pub revoked: &'a dyn Fn(&RevocationKey) -> bool,
+    /// Whether a DID may stand in no chain at all.
+    pub denied: &'a dyn Fn(&Did) -> bool,
     /// The time that counts.
     pub now: Nanos,
 }
@@ -38,7 +40,7 @@ pub struct Verdict {
 
 /// Decides over an invocation: the chain's root link is issued by an anchor to the owner, no anchor issues another
 /// link, the signer is the DID of `from.id`, every link gives the behaviour, recipient and leaf audience are the
-/// provider, nothing has expired or was revoked. Everything is checked at every call; there is no memory of earlier
+/// provider, nobody in it is denied, nothing has expired or was revoked. Everything is checked at every call; there is no memory of earlier
 /// verdicts.
 ///
 /// Order: size, strict parse, expiry, audience, anchors, capabilities, and the signatures last.
@@ -67,6 +69,7 @@ pub(super) fn judge_with(
     envelope.check_expiry(expectation.now)?;
     check_recipient(&envelope, &chain, &token, expectation)?;
     check_anchors(&chain, expectation)?;
+    chain.check_denied(expectation.denied)?;
     check_use(&envelope, &chain, &token, &signer, expectation)?;
     chain.check_structure(0)?;
     chain.check_revocations(expectation.revoked)?;

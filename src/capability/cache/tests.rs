@@ -131,3 +131,20 @@ fn known_dids_are_read_once_and_stay_bounded() {
     }
     assert_eq!(known.0.len(), 1);
 }
+
+/// Even a caller that forgets to count an epoch, or that asked before without revocations, is answered as if anew.
+#[test]
+fn a_kept_verdict_gives_way_to_revocation_and_denial() {
+    let (scene, mut cache) = (Scene::new(26), VerdictCache::new(ROOM));
+    let bytes = scene.envelope().to_json();
+    for link in [scene.grant(), scene.delegation(), scene.invocation()].map(|token| token.revocation_key()) {
+        assert!(asked(&mut cache, &bytes, &scene.expectation(), FIRST).0.is_ok());
+        let revoked = Expectation { revoked: &|key| *key == link, ..scene.expectation() };
+        assert_eq!(asked(&mut cache, &bytes, &revoked, FIRST), (Err(Reason::Revoked), 0));
+        for did in [&link.issuer, &link.subject] {
+            assert!(asked(&mut cache, &bytes, &scene.expectation(), FIRST).0.is_ok());
+            let denied = Expectation { denied: &|other| other == did, ..scene.expectation() };
+            assert_eq!(asked(&mut cache, &bytes, &denied, FIRST), (Err(Reason::Denied), 0));
+        }
+    }
+}

@@ -88,6 +88,7 @@ impl Scene {
             owner: self.owner.did(),
             behaviour: &self.behaviour,
             revoked: &|_| false,
+            denied: &|_| false,
             now: NOW,
         }
     }
@@ -311,6 +312,22 @@ fn a_revoked_link_anywhere_refuses_the_whole() {
         assert!(refusal.link.unwrap().starts_with(&place), "{place}");
         assert!(refusal.message.starts_with(&place));
         assert_eq!(seen.into_inner().len(), number + 1);
+    }
+}
+
+#[test]
+fn nobody_in_the_chain_may_be_denied() {
+    let scene = Scene::new(11);
+    let bytes = scene.envelope().to_json();
+    let Scene { provider, owner, pipeline, stranger, .. } = &scene;
+    let denying = |did: &Did| {
+        let (result, checks) =
+            counted::during(|| scene.judged(&bytes, |expectation| expectation.denied = &move |other| other == did));
+        (result.err().map(|refusal| (refusal.reason, refusal.link.map(|link| link[..11].to_owned()))), checks)
+    };
+    assert_eq!(denying(stranger.did()), (None, 4));
+    for (key, link) in [(provider, "link 1 of 3"), (owner, "link 1 of 3"), (pipeline, "link 2 of 3")] {
+        assert_eq!(denying(key.did()), (Some((Reason::Denied, Some(link.to_owned()))), 0));
     }
 }
 

@@ -79,6 +79,7 @@ pub fn judge(bytes: &[u8]) -> Option<capability::Verdict> {
         owner: &owner,
         behaviour: &path(BEHAVIOUR),
         revoked: &|_| false,
+            denied: &|_| false,
         now: NOW,
     };
     capability::judge(bytes, &expectation).ok()

@@ -109,6 +109,7 @@ impl Chain {
             owner: &self.owner,
             behaviour: &self.capability,
             revoked: &|_| false,
+            denied: &|_| false,
             now: NOW,
         }
     }
