@@ -10,10 +10,11 @@ mod copies;
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{
     Api, Client, Resource as _, ResourceExt,
     api::{ListParams, Patch, PatchParams},
-    runtime::{controller::Action, reflector::ObjectRef},
+    runtime::controller::Action,
 };
 use serde_json::json;
 
@@ -33,6 +34,8 @@ use crate::{
         retention::REVOCATIONS_PER_NAMESPACE,
     },
 };
+
+const STAYS: &str = "the revocation is in force, and stays so when this object is deleted";
 
 /// A revocation, if its signature is that of the issuer that it names. Its own expiry does not matter.
 fn read(token: &str) -> Result<Revocation, Refusal> {
@@ -110,8 +113,8 @@ async fn take_in(object: &CapabilityRevocation, revocation: &Revocation, context
         Offered::OverQuota => {
             let message = format!(
                 "namespace {} has {REVOCATIONS_PER_NAMESPACE} revocations in force, and no more count. Delete those that \
-                 are not needed any more, or ask the provider to create this one in namespace {}",
-                source.namespace, context.settings.namespace
+                 are not needed any more, or ask the provider to create this one in the operator's namespace",
+                source.namespace
             );
             return Ok(Outcome::Stalled(Reason::RevocationQuotaExceeded, message));
         }
@@ -121,7 +124,7 @@ async fn take_in(object: &CapabilityRevocation, revocation: &Revocation, context
         copies::keep(context, key, None).await?;
     }
     Ok(Outcome::Ready(match context.revocations.kept(key) {
-        Some(_) => "the revocation is in force, and stays so when this object is deleted".to_owned(),
+        Some(_) => STAYS.to_owned(),
         None => format!(
             "the revocation is in force while this object exists: no chain that was accepted or refused here so far \
              contains the token from {} to {} that it takes back",
@@ -143,9 +146,22 @@ fn waiting_before(object: &CapabilityRevocation, context: &Context) -> usize {
     objects.iter().filter_map(|other| other.0.as_ref().ok()).filter(|other| before(other) && waits(other)).count()
 }
 
+/// Operators of other providers see the same object, and what matters to one of them may not matter here: where it is in
+/// force, or kept, that stands. Otherwise two of them would write for ever.
+fn is_less(outcome: &Outcome, before: &[Condition]) -> bool {
+    let ready = |condition: &&Condition| condition.type_ == ConditionType::Ready.as_str() && condition.status == "True";
+    before.iter().find(ready).is_some_and(|ready| match outcome {
+        Outcome::Ready(message) => ready.message == STAYS && message != STAYS,
+        Outcome::Reconciling(..) | Outcome::Stalled(..) => true,
+    })
+}
+
 async fn publish_status(object: &CapabilityRevocation, context: &Context, outcome: &Outcome) -> Result<(), Error> {
     let before = object.status.clone().unwrap_or_default();
     let generation = object.metadata.generation;
+    if is_less(outcome, &before.conditions) {
+        return Ok(());
+    }
     let status = CapabilityRevocationStatus {
         observed_generation: generation,
         conditions: conditions(&[], outcome, &before.conditions, generation, context.clock.now()),
@@ -174,24 +190,34 @@ pub(super) async fn used(context: &Context, key: &RevocationKey, link: Nanos) {
 
 /// Lets go of what nothing holds any more, for ever, as often as everything is looked at again.
 pub async fn sweep(context: Arc<Context>) {
-    // To a store that is not filled yet, every object would be gone.
-    if context.revocation_objects.wait_until_ready().await.is_err() {
-        return;
-    }
     loop {
         tokio::time::sleep(context.settings.resync).await;
         for (key, link) in context.revocations.overdue() {
             used(&context, &key, link).await;
         }
         if !context.clock.suspect() {
-            context.revocations.release(|source| exists(&context, source));
+            release(&context).await;
             purge(&context).await;
         }
     }
 }
 
-fn exists(context: &Context, Source { namespace, name }: &Source) -> bool {
-    context.revocation_objects.get(&ObjectRef::new(name).within(namespace)).is_some()
+/// Lets go of what only objects held that are gone. The API server is asked: a watch that is behind would miss objects.
+async fn release(context: &Context) {
+    let mut gone = context.revocations.holders();
+    if gone.is_empty() {
+        return;
+    }
+    let api: Api<CapabilityRevocation> = Api::all(context.client.clone());
+    match api.list_metadata(&ListParams::default()).await {
+        Ok(found) => {
+            for object in found.items {
+                gone.remove(&Source::of(&object));
+            }
+            context.revocations.release(&gone);
+        }
+        Err(error) => tracing::warn!(%error, "the revocations could not be listed; none is let go of"),
+    }
 }
 
 /// Copies go once the token has ended, with all that its end permits, and no spec that is known rests on it.

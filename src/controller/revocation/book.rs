@@ -234,20 +234,26 @@ impl RevocationBook {
         }
     }
 
+    /// The objects without which something would go.
+    #[must_use]
+    pub fn holders(&self) -> BTreeSet<Source> {
+        self.read().passing.values().flat_map(|passing| passing.holders.keys().cloned()).collect()
+    }
+
     /// Lets go of what only objects held that are gone, unless something was refused for it.
-    pub fn release(&self, exists: impl Fn(&Source) -> bool) {
+    pub fn release(&self, gone: &BTreeSet<Source>) {
         let mut guard = self.write();
         let book = &mut *guard;
-        let mut gone = Vec::new();
+        let mut vacated = Vec::new();
         let before = book.passing.len();
         book.passing.retain(|_, passing| {
             if passing.used.is_some() {
                 return true;
             }
             passing.holders.retain(|source, counts| {
-                let stays = exists(source);
+                let stays = !gone.contains(source);
                 if !stays && *counts {
-                    gone.push(source.namespace.clone());
+                    vacated.push(source.namespace.clone());
                 }
                 stays
             });
@@ -256,7 +262,7 @@ impl RevocationBook {
         if book.passing.len() != before {
             book.epoch += 1;
         }
-        for namespace in gone {
+        for namespace in vacated {
             book.discount(&namespace);
         }
     }
@@ -325,7 +331,7 @@ mod tests {
         // What is kept counts on, and does not count twice.
         book.set_kept(revocation(0).key, kept("a"));
         assert_eq!(book.offer(&revocation(1002), &source("a", 1002), false, 0, NOW), Offered::OverQuota);
-        book.release(|source| source.name != "5" && source.name != "0");
+        book.release(&[source("a", 5), source("a", 0)].into());
         assert!(book.revoked(&revocation(0).key) && !book.revoked(&revocation(5).key));
         // An older one that waits goes first.
         assert_eq!(book.offer(&revocation(1002), &source("a", 1002), false, 1, NOW), Offered::OverQuota);
@@ -343,10 +349,11 @@ mod tests {
         assert_eq!(book.offer(&shared, &source("b", 1), false, 0, NOW), Offered::Known);
         assert_eq!(book.offer(&used, &source("a", 2), false, 0, NOW), Offered::New);
         book.note_used(&used.key, NOW);
-        book.release(|source| source.namespace == "b");
+        book.release(&[source("a", 1), source("a", 2)].into());
         assert!(book.revoked(&shared.key) && book.revoked(&used.key));
         let epoch = book.epoch();
-        book.release(|_| false);
+        assert_eq!(book.holders(), [source("a", 2), source("b", 1)].into());
+        book.release(&book.holders());
         assert!(!book.revoked(&shared.key) && book.revoked(&used.key));
         assert!(book.epoch() > epoch);
         assert_eq!(book.overdue(), [(used.key, NOW)]);
