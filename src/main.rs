@@ -11,7 +11,14 @@ fn main() -> ExitCode {
         eprintln!("error: another TLS provider was installed before ours");
         return ExitCode::FAILURE;
     }
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(message) => {
+            // Help and version were asked for. Anything else is a mistake, and 2 would say that a token was rejected.
+            let code = if message.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+            return if message.print().is_ok() { code } else { ExitCode::FAILURE };
+        }
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

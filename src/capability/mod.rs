@@ -40,5 +40,5 @@ pub use path::{Capability, PathError};
 pub use reason::Reason;
 pub use refusal::Refusal;
 pub use revocation::verify_revocation;
-pub use token::{Action, MAX_LINKS, RevocationKey, Token, parse_token_list, token_list};
+pub use token::{Action, MAX_LINKS, RevocationKey, Token, parse_known_tokens, parse_token_list, token_list};
 pub use verdict::{Expectation, MAX_INVOCATION, Verdict, judge};

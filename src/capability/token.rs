@@ -304,7 +304,10 @@ pub fn parse_token_list(bytes: &[u8]) -> Result<Vec<Token>, Refusal> {
 
 /// Reads a token list but leaves out tokens of key types that are not read here, which DMS clients may attach beside
 /// usable ones, and tokens whose signature cannot be one. Any other fault refuses the whole list, as it does in DMS.
-pub(super) fn parse_known_tokens(bytes: &[u8]) -> Result<Vec<Token>, Refusal> {
+///
+/// # Errors
+/// [`Refusal`], when the list or one of its other tokens does not have exactly the form that DMS writes.
+pub fn parse_known_tokens(bytes: &[u8]) -> Result<Vec<Token>, Refusal> {
     list_of(strict::read(bytes, MAX_CAPABILITIES, "list of tokens")?)?
         .into_iter()
         .filter(|token| !matches!(token, Err(refusal) if LEFT_OUT.contains(&refusal.reason)))

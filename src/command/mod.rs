@@ -6,6 +6,7 @@ mod crd;
 #[cfg(feature = "dev")]
 mod demo;
 mod device;
+mod envelope;
 mod run;
 mod sign;
 mod site;
@@ -16,9 +17,12 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+const EXIT_CODES: &str = "Exit codes: 0 done or accepted; 1 not done, with one sentence on standard error, also when the command line is not \
+    understood; 2 a token or an envelope was judged and rejected.";
+
 /// Kubernetes operator for decentralised hosting on NuNet DMS devices.
 #[derive(Debug, Parser)]
-#[command(name = "dms-operator", version, about, propagate_version = true)]
+#[command(name = "dms-operator", version, about, propagate_version = true, after_help = EXIT_CODES)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -34,10 +38,12 @@ enum Command {
     Site(site::Args),
     /// Prints the custom resource definitions.
     Crd(crd::Args),
-    /// Makes and shows the keys that prove a DID.
+    /// Makes, shows and moves the keys that prove a DID.
     Wallet(wallet::Args),
-    /// Makes and explains capability tokens.
+    /// Makes, judges, explains and takes back capability tokens.
     Token(token::Args),
+    /// Judges DMS messages.
+    Envelope(envelope::Args),
     /// Signs `HostingDeployments` in a YAML stream.
     Sign(sign::Args),
     /// Prints the completion script of a shell.
@@ -72,7 +78,8 @@ impl CommandError {
 ///
 /// # Errors
 /// [`CommandError`] with the sentence to print; the process then exits with 1. Exit codes other than 0 and 1 belong to
-/// the single commands and stand in their help.
+/// the single commands and stand in their help. No command line ends with 2 for a mistake in itself: that code says
+/// that something was judged and rejected.
 pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     match arguments.command {
         Command::Run(args) => run::run(args).await,
@@ -81,6 +88,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         Command::Crd(args) => crd::run(&args),
         Command::Wallet(args) => wallet::run(args),
         Command::Token(args) => token::run(args),
+        Command::Envelope(args) => envelope::run(args),
         Command::Sign(args) => sign::run(args),
         Command::Completion(args) => completion::run(&args),
         #[cfg(feature = "dev")]

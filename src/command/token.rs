@@ -2,22 +2,21 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::ValueEnum;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
+use self::judge::{Manner, Question, Trust, each_by_itself, read_tokens};
+use self::make::{Delegate, DeviceGrant, Grant, delegated_token, device_token, grant_token};
+use self::report::{REJECTED, Report, written};
+use self::revoke::Revoke;
 use super::CommandError;
-use super::wallet::{open_key, open_seed, print, random, read, shown, write_new};
-use crate::capability::{
-    Action, Capability, Did, Key, MAX_LINKS, Minting, Nanos, Refusal, Token, parse_token_list, verify_revocation,
-};
+use super::wallet::{open_key, open_seed, print, random, read_bytes, shown, write_new};
+use crate::capability::{Capability, Key, Nanos, Token};
 
-/// What a provider needs on a device.
-const ON_DEVICE: [&str; 5] =
-    ["/dms/node/deployment", "/dms/node/peers", "/dms/node/resources", "/dms/node/onboarding/status", "/dms/ensemble"];
-/// The grant and the invocation take two of the links that are read.
-const MOST_DELEGATIONS: u64 = MAX_LINKS as u64 - 2;
+/// What the commands that judge exit with.
+pub(super) const VERDICTS: &str =
+    "Exit codes: 0 accepted, 2 rejected, 1 not judged: the command line, the context or a file cannot be read.";
 
 /// Arguments of `token`.
 #[derive(Debug, clap::Args)]
@@ -34,8 +33,16 @@ enum Tokens {
     DeviceGrant(DeviceGrant),
     /// Passes a part of a grant on to another key, for example of a pipeline.
     Delegate(Delegate),
-    /// Prints the chain of a token, one link a line, and whether it holds. Exits with 1 when it does not.
+    /// Takes a token back, and with it all that hangs below. Run by its issuer.
+    Revoke(Revoke),
+    /// Prints what a token holds, one link a line, and whether it holds by itself.
     Inspect(Inspect),
+    /// Judges a token as a node does.
+    Verify(Verify),
+    /// Draws the chain of a token: who gave what to whom until when, and the first thing that fails.
+    ///
+    /// Without --context and --audience the token is judged by itself, whoever issued its root.
+    Explain(Explain),
 }
 
 /// The key that signs.
@@ -61,72 +68,7 @@ impl Signer {
 }
 
 #[derive(Debug, clap::Args)]
-struct Grant {
-    #[command(flatten)]
-    signer: Signer,
-    /// DID of the owner.
-    #[arg(long, value_name = "DID", value_parser = Did::parse)]
-    to: Did,
-    /// Kubernetes namespace in which the owner may host.
-    #[arg(long)]
-    namespace: String,
-    /// What the owner may do there.
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = HostingAction::value_variants().to_vec())]
-    actions: Vec<HostingAction>,
-    /// How long it is valid, for example 720h.
-    #[arg(long = "for", value_name = "DURATION", default_value = "720h", value_parser = duration)]
-    lifetime: Duration,
-    /// How often it may be passed on.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(0..=MOST_DELEGATIONS))]
-    max_delegations: u64,
-    /// Where to write it; an existing file is never overwritten. Absent: standard output.
-    #[arg(long, value_name = "FILE")]
-    out: Option<PathBuf>,
-}
-
-#[derive(Debug, clap::Args)]
-struct DeviceGrant {
-    #[command(flatten)]
-    signer: Signer,
-    /// DID of the provider.
-    #[arg(long, value_name = "DID", value_parser = Did::parse)]
-    to: Did,
-    /// DID of the one device it is for. Absent: every device that trusts the signer.
-    #[arg(long, value_name = "DID", value_parser = Did::parse)]
-    device: Option<Did>,
-    /// How long it is valid, for example 8760h.
-    #[arg(long = "for", value_name = "DURATION", default_value = "8760h", value_parser = duration)]
-    lifetime: Duration,
-    /// Where to write it; an existing file is never overwritten. Absent: standard output.
-    #[arg(long, value_name = "FILE")]
-    out: Option<PathBuf>,
-}
-
-#[derive(Debug, clap::Args)]
-struct Delegate {
-    #[command(flatten)]
-    signer: Signer,
-    /// The grant of which a part is passed on.
-    #[arg(long, value_name = "FILE")]
-    grant: PathBuf,
-    /// DID of the key that it is passed on to.
-    #[arg(long, value_name = "DID", value_parser = Did::parse)]
-    to: Did,
-    /// What is passed on, for example /hosting/shop/apply/web; may be given several times. Absent: all of the grant.
-    #[arg(long = "capability", value_name = "PATH", value_parser = Capability::parse)]
-    capabilities: Vec<Capability>,
-    /// How long it is valid, for example 24h. Absent: as long as the grant.
-    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
-    lifetime: Option<Duration>,
-    /// How often it may be passed on again.
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=MOST_DELEGATIONS))]
-    max_delegations: u64,
-    /// Where to write it; an existing file is never overwritten. Absent: standard output.
-    #[arg(long, value_name = "FILE")]
-    out: Option<PathBuf>,
-}
-
-#[derive(Debug, clap::Args)]
+#[command(after_help = VERDICTS)]
 struct Inspect {
     /// File with a token or a list of tokens; `-` for standard input.
     #[arg(long, value_name = "FILE")]
@@ -136,35 +78,45 @@ struct Inspect {
     output: Output,
 }
 
-/// What an owner may be granted in a namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum HostingAction {
-    /// Create and change deployments.
-    Apply,
-    /// Upload content.
-    Publish,
-    /// Read content that is not public.
-    Read,
-    /// Read usage.
-    Usage,
-    /// Delete content for good.
-    Delete,
+#[derive(Debug, clap::Args)]
+#[command(after_help = VERDICTS)]
+struct Verify {
+    /// File with a token, or with a list of tokens, of which one must be accepted; `-` for standard input.
+    #[arg(long, value_name = "FILE")]
+    token: PathBuf,
+    #[command(flatten)]
+    trust: Trust,
+    /// What it must give; may be given several times, and then all of it is asked.
+    #[arg(long = "capability", value_name = "PATH", required = true, value_parser = Capability::parse)]
+    capabilities: Vec<Capability>,
+    #[command(flatten)]
+    manner: Manner,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
 }
 
-impl HostingAction {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Apply => "apply",
-            Self::Publish => "publish",
-            Self::Read => "read",
-            Self::Usage => "usage",
-            Self::Delete => "delete",
-        }
-    }
+#[derive(Debug, clap::Args)]
+#[command(after_help = VERDICTS)]
+struct Explain {
+    /// File with a token or a list of tokens; `-` for standard input.
+    #[arg(long, value_name = "FILE")]
+    token: PathBuf,
+    #[command(flatten)]
+    trust: Trust,
+    /// What it must give; may be given several times. Absent: what it says that it gives.
+    #[arg(long = "capability", value_name = "PATH", value_parser = Capability::parse)]
+    capabilities: Vec<Capability>,
+    #[command(flatten)]
+    manner: Manner,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
 }
 
+/// Form of what is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
+pub(super) enum Output {
     Table,
     Json,
     Yaml,
@@ -185,109 +137,53 @@ pub fn run(args: Args) -> Result<ExitCode, CommandError> {
             let key = delegation.signer.open()?;
             emit(&delegated_token(&key, &delegation, &grant, now(), random()?)?, delegation.out.as_deref())
         }
-        Tokens::Inspect(inspect) => {
-            let tokens = read_tokens(&inspect.token)?;
-            let (text, holds) = explain::explain(&tokens, now(), inspect.output)?;
-            print(&text)?;
-            return Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        Tokens::Revoke(revoke) => {
+            let token = revoke.target()?;
+            let key = revoke.signer.open()?;
+            write(&revoke.text(&key, &token)?, revoke.out.as_deref())
         }
+        Tokens::Inspect(args) => return inspect(args),
+        Tokens::Verify(args) => return verify(args),
+        Tokens::Explain(args) => return explain(args),
     }?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn grant_token(key: &Key, grant: &Grant, now: Nanos, nonce: [u8; 12]) -> Result<Token, CommandError> {
-    let Grant { signer: _, to, namespace, actions, lifetime, max_delegations, out: _ } = grant;
-    let label = !namespace.is_empty()
-        && namespace.len() <= 63
-        && namespace.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-        && !namespace.starts_with('-')
-        && !namespace.ends_with('-');
-    if !label {
-        return Err(CommandError::new(format!("{namespace:?} is not the name of a Kubernetes namespace")));
-    }
-    let paths = actions.iter().map(|action| format!("/hosting/{namespace}/{}", action.as_str()));
-    let minting = Minting {
-        subject: to.clone(),
-        audience: Some(key.did().clone()),
-        capabilities: capabilities(paths)?,
-        topics: Vec::new(),
-        expires: now.plus(*lifetime),
-        depth: max_delegations + 1,
-        nonce,
-    };
-    Token::delegate(key, minting, None).map_err(not_made)
+fn inspect(args: Inspect) -> Result<ExitCode, CommandError> {
+    let Inspect { token, output } = args;
+    let reports = each_by_itself(read_tokens(&token)?, now());
+    let table = || reports.iter().map(Report::lines).collect::<Vec<_>>().join("\n");
+    print(&written(&reports, output, table)?)?;
+    let all = reports.iter().all(Report::is_accepted);
+    Ok(if all { ExitCode::SUCCESS } else { ExitCode::from(REJECTED) })
 }
 
-fn device_token(key: &Key, grant: &DeviceGrant, now: Nanos, nonce: [u8; 12]) -> Result<Token, CommandError> {
-    let DeviceGrant { signer: _, to, device, lifetime, out: _ } = grant;
-    let minting = Minting {
-        subject: to.clone(),
-        audience: device.clone(),
-        capabilities: capabilities(ON_DEVICE.into_iter().map(str::to_owned))?,
-        topics: Vec::new(),
-        expires: now.plus(*lifetime),
-        depth: 1,
-        nonce,
-    };
-    Token::delegate(key, minting, None).map_err(not_made)
+fn verify(args: Verify) -> Result<ExitCode, CommandError> {
+    let Verify { token, trust, capabilities, manner, output } = args;
+    let now = trust.now();
+    let question = Question { trust: Some(trust.required()?), manner: &manner, capabilities: &capabilities, now };
+    let report = question.decide(read_tokens(&token)?)?;
+    print(&written(&report, output, || report.lines())?)?;
+    Ok(report.code())
 }
 
-fn delegated_token(
-    key: &Key,
-    delegation: &Delegate,
-    grant: &Token,
-    now: Nanos,
-    nonce: [u8; 12],
-) -> Result<Token, CommandError> {
-    let Delegate { signer: _, grant: _, to, capabilities, lifetime, max_delegations, out: _ } = delegation;
-    if grant.not_after() < now {
-        let message = format!("the grant expired at {}: ask its issuer for a new one", grant.not_after());
-        return Err(CommandError::new(message));
-    }
-    let depth = max_delegations + 1;
-    if let Some(left) = links_left(grant).filter(|left| *left < depth + 1) {
-        let times = left.saturating_sub(2);
-        let message = match left {
-            0 | 1 => "the grant may not be passed on: ask its issuer for one with more delegations".to_owned(),
-            _ => format!("the grant lets the new token be passed on {times} times at most: lower --max-delegations"),
-        };
-        return Err(CommandError::new(message));
-    }
-    let minting = Minting {
-        subject: to.clone(),
-        audience: grant.audience().cloned(),
-        capabilities: if capabilities.is_empty() { grant.capabilities().to_vec() } else { capabilities.clone() },
-        topics: Vec::new(),
-        expires: lifetime.map_or(grant.not_after(), |lifetime| now.plus(lifetime)),
-        depth,
-        nonce,
-    };
-    Token::delegate(key, minting, Some(grant)).map_err(not_made)
-}
-
-/// How many links may hang below `token`, by the depth of each link of its chain; `None`: no link limits it.
-fn links_left(token: &Token) -> Option<u64> {
-    let limits = token.links().zip(0_u64..).filter(|(link, _)| link.depth() > 0);
-    limits.map(|(link, below)| link.depth().saturating_sub(below)).min()
-}
-
-fn capabilities(paths: impl Iterator<Item = String>) -> Result<Vec<Capability>, CommandError> {
-    paths
-        .map(|path| Capability::parse(&path))
-        .collect::<Result<_, _>>()
-        .map_err(|error| CommandError::because("the token was not made", error))
-}
-
-fn not_made(error: crate::capability::MintError) -> CommandError {
-    CommandError::because("the token was not made", error)
+fn explain(args: Explain) -> Result<ExitCode, CommandError> {
+    let Explain { token, trust, capabilities, manner, output } = args;
+    let now = trust.now();
+    let question = Question { trust: trust.open()?, manner: &manner, capabilities: &capabilities, now };
+    let report = question.decide(read_tokens(&token)?)?;
+    print(&written(&report, output, || report.tree())?)?;
+    Ok(report.code())
 }
 
 fn emit(token: &Token, out: Option<&Path>) -> Result<(), CommandError> {
-    let mut json = token.to_json();
-    json.push(b'\n');
+    write(&format!("{}\n", String::from_utf8_lossy(&token.to_json())), out)
+}
+
+fn write(text: &str, out: Option<&Path>) -> Result<(), CommandError> {
     match out {
-        Some(file) => write_new(file, &json),
-        None => print(&String::from_utf8_lossy(&json)),
+        Some(file) => write_new(file, text.as_bytes()),
+        None => print(text),
     }
 }
 
@@ -298,35 +194,13 @@ pub(super) fn now() -> Nanos {
 
 /// Reads a file with one token.
 pub(super) fn read_token(file: &Path) -> Result<Token, CommandError> {
-    Token::parse(read(file)?.trim().as_bytes()).map_err(|refusal| no_token(file, refusal))
+    Token::parse(read_bytes(file)?.trim_ascii())
+        .map_err(|refusal| CommandError::because(format!("{} holds no token that can be read", shown(file)), refusal))
 }
 
-fn read_tokens(file: &Path) -> Result<Vec<Token>, CommandError> {
-    let text = read(file)?;
-    let bytes = text.trim().as_bytes();
-    match Token::parse(bytes) {
-        Ok(token) => Ok(vec![token]),
-        Err(refusal) => match parse_token_list(bytes) {
-            Ok(tokens) if !tokens.is_empty() => Ok(tokens),
-            _ => Err(no_token(file, refusal)),
-        },
-    }
-}
-
-fn no_token(file: &Path, refusal: Refusal) -> CommandError {
-    CommandError::because(format!("{} holds no token that can be read", shown(file)), refusal)
-}
-
-/// A positive duration such as `720h`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let parsed: Result<SignedDuration, _> = text.parse();
-    parsed
-        .ok()
-        .and_then(|duration| Duration::try_from(duration).ok())
-        .filter(|duration| !duration.is_zero())
-        .ok_or_else(|| "write a positive duration in hours, minutes or seconds, for example 720h".to_owned())
-}
-
-mod explain;
+pub(super) mod judge;
+mod make;
+pub(super) mod report;
+mod revoke;
 #[cfg(test)]
 mod tests;

@@ -8,13 +8,19 @@ use std::process::ExitCode;
 
 use zeroize::Zeroizing;
 
+use self::folder::{Folder, Name};
 use super::CommandError;
+use super::token::Output;
+use super::token::report::written;
 use crate::capability::{Key, keystore};
 
 const PASSPHRASE: &str = "DMS_PASSPHRASE";
+const PLACE: &str = "The wallet folder is that of DMS: key files lie in ~/.nunet/key, contexts in ~/.nunet/cap. \
+    DMS_GENERAL_USER_DIR names another folder than ~/.nunet.";
 
 /// Arguments of `wallet`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = PLACE)]
 pub struct Args {
     #[command(subcommand)]
     command: Wallet,
@@ -26,59 +32,198 @@ enum Wallet {
     ///
     /// The passphrase is taken from DMS_PASSPHRASE, or asked for twice.
     New {
-        /// Where to write the key file. An existing file is never overwritten.
-        #[arg(long, value_name = "FILE")]
-        out: PathBuf,
+        /// Where to write the key file. An existing file is never overwritten. Absent: the wallet folder, under --name.
+        #[arg(long, value_name = "FILE", required_unless_present = "name")]
+        out: Option<PathBuf>,
         /// Name of the key, as DMS shows it. Absent: the name of the file.
         #[arg(long)]
         name: Option<String>,
     },
-    /// Prints DID, peer ID and actor ID of a key file.
+    /// Prints DID, peer ID and actor ID of a key.
     ///
     /// The passphrase is taken from DMS_PASSPHRASE, or asked for.
     Show {
-        /// The key file.
-        file: PathBuf,
+        /// A key file, or the name of a key in the wallet folder.
+        #[arg(value_name = "FILE|NAME")]
+        which: PathBuf,
     },
+    /// Lists the keys in the wallet folder. No passphrase is needed.
+    List {
+        /// Form of the output.
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
+    /// Brings a key into the wallet folder, encrypted, and prints its DID.
+    ///
+    /// A key file keeps its passphrase, which is taken from DMS_PASSPHRASE or asked for; a seed gets a new one from there.
+    Import(Import),
+    /// Writes a key of the wallet folder to another place, and prints its DID.
+    ///
+    /// The passphrase is taken from DMS_PASSPHRASE, or asked for.
+    Export(Export),
+}
+
+#[derive(Debug, clap::Args)]
+struct Import {
+    /// Name of the key in the wallet folder. An existing key is never overwritten.
+    #[arg(long)]
+    name: Name,
+    #[command(flatten)]
+    source: Source,
+}
+
+/// The key that is brought in.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct Source {
+    /// A DMS key file.
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// File with a seed as 64 hex digits; `-` for standard input.
+    #[arg(long, value_name = "FILE")]
+    seed_file: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Export {
+    /// Name of the key in the wallet folder.
+    name: Name,
+    #[command(flatten)]
+    targets: Targets,
+}
+
+/// Where a key is written to.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = true)]
+struct Targets {
+    /// Where to write the key file, encrypted anew under the same passphrase. An existing file is never overwritten.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Where to write the seed as 64 hex digits, not encrypted: whoever reads this file can sign as this DID, and that
+    /// cannot be undone. An existing file is never overwritten.
+    #[arg(long, value_name = "FILE")]
+    seed_out: Option<PathBuf>,
 }
 
 pub fn run(args: Args) -> Result<ExitCode, CommandError> {
     match args.command {
-        Wallet::New { out, name } => new(&out, name)?,
-        Wallet::Show { file } => show(&file)?,
+        Wallet::New { out, name } => new(out, name)?,
+        Wallet::Show { which } => show(&which)?,
+        Wallet::List { output } => list(&Folder::of_environment()?, output)?,
+        Wallet::Import(args) => import(&Folder::of_environment()?, &args)?,
+        Wallet::Export(args) => export(&Folder::of_environment()?, &args)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn new(out: &Path, name: Option<String>) -> Result<(), CommandError> {
-    if out.exists() {
-        return Err(exists(out));
+fn new(out: Option<PathBuf>, name: Option<String>) -> Result<(), CommandError> {
+    let (file, name) = match (out, name) {
+        (Some(file), name) => {
+            let stem = || file.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+            let name = name.or_else(stem).unwrap_or_default();
+            (file, name)
+        }
+        (None, name) => {
+            let name: Name = name.unwrap_or_default().parse()?;
+            (Folder::of_environment()?.place_for(&name)?, name.to_string())
+        }
+    };
+    if file.exists() {
+        return Err(exists(&file));
     }
-    let name = name.or_else(|| out.file_stem().map(|stem| stem.to_string_lossy().into_owned())).unwrap_or_default();
     let passphrase = new_passphrase()?;
     let seed = Zeroizing::new(random::<32>()?);
     let key = Key::from_seed(*seed);
-    let file = keystore::encrypt(&key, &name, &passphrase, random()?, random()?);
-    write_new(out, file.as_bytes())?;
+    write_key(&file, &key, &name, &passphrase)?;
     print(&format!("{}\n", key.did()))
 }
 
-fn show(file: &Path) -> Result<(), CommandError> {
-    let key = open_key(file)?;
+fn show(which: &Path) -> Result<(), CommandError> {
+    let key = open_key(&find(which, Folder::of_environment)?)?;
     let did = key.did();
     print(&format!("DID       {did}\npeer ID   {}\nactor ID  {}\n", did.peer_id(), did.actor_id()))
 }
 
+/// The file that is meant: one that exists comes before a name in the wallet folder.
+fn find(which: &Path, folder: impl FnOnce() -> Result<Folder, CommandError>) -> Result<PathBuf, CommandError> {
+    let name = which.to_str().and_then(|text| text.parse::<Name>().ok());
+    match name {
+        Some(name) if !which.exists() => {
+            let folder = folder()?;
+            let file = folder.key(&name);
+            if file.exists() {
+                Ok(file)
+            } else {
+                Err(CommandError::because(format!("there is no file {name}"), folder.no_key(&name)))
+            }
+        }
+        _ => Ok(which.to_owned()),
+    }
+}
+
+fn list(folder: &Folder, output: Output) -> Result<(), CommandError> {
+    let entries = folder.entries()?;
+    print(&written(&entries, output, || folder::table(&entries, folder))?)
+}
+
+fn import(folder: &Folder, args: &Import) -> Result<(), CommandError> {
+    let Import { name, source: Source { key, seed_file } } = args;
+    let file = folder.place_for(name)?;
+    if file.exists() {
+        return Err(exists(&file));
+    }
+    let (key, passphrase) = match (key, seed_file) {
+        (Some(file), None) => open_with_passphrase(file)?,
+        (None, Some(file)) => (open_seed(file)?, new_passphrase()?),
+        _ => return Err(CommandError::new("name the key to bring in: --key FILE or --seed-file FILE")),
+    };
+    write_key(&file, &key, &name.to_string(), &passphrase)?;
+    print(&format!("{}\n", key.did()))
+}
+
+fn export(folder: &Folder, args: &Export) -> Result<(), CommandError> {
+    let Export { name, targets: Targets { out, seed_out } } = args;
+    let file = folder.key(name);
+    if !file.exists() {
+        return Err(folder.no_key(name));
+    }
+    if let Some(taken) = [out, seed_out].into_iter().flatten().find(|target| target.exists()) {
+        return Err(exists(taken));
+    }
+    let (key, passphrase) = open_with_passphrase(&file)?;
+    if let Some(out) = out {
+        write_key(out, &key, &name.to_string(), &passphrase)?;
+    }
+    if let Some(out) = seed_out {
+        let mut seed = Zeroizing::new(vec![0; 64]);
+        hex::encode_to_slice(key.expose_seed(), &mut seed)
+            .map_err(|error| CommandError::because("the seed could not be written", error))?;
+        seed.push(b'\n');
+        write_new(out, &seed)?;
+    }
+    print(&format!("{}\n", key.did()))
+}
+
+/// Writes a key file with salt and iv of its own.
+fn write_key(file: &Path, key: &Key, name: &str, passphrase: &str) -> Result<(), CommandError> {
+    write_new(file, keystore::encrypt(key, name, passphrase, random()?, random()?).as_bytes())
+}
+
 /// Opens a key file with the passphrase from the environment or from the terminal.
 pub(super) fn open_key(file: &Path) -> Result<Key, CommandError> {
-    let name = file.display();
+    open_with_passphrase(file).map(|(key, _)| key)
+}
+
+fn open_with_passphrase(file: &Path) -> Result<(Key, Zeroizing<String>), CommandError> {
+    let name = shown(file);
     let json = read(file)?;
     let passphrase = match passphrase_from_environment() {
         Some(passphrase) => passphrase,
         None => ask(&format!("Passphrase of {name}: "))?,
     };
-    keystore::decrypt(&json, &passphrase)
-        .map_err(|error| CommandError::because(format!("the key file {name} could not be opened"), error))
+    let key = keystore::decrypt(&json, &passphrase)
+        .map_err(|error| CommandError::because(format!("the key file {name} could not be opened"), error))?;
+    Ok((key, passphrase))
 }
 
 /// The key of a file with a seed as 64 hex digits, as the operator's identity Secret holds it.
@@ -87,21 +232,40 @@ pub(super) fn open_seed(file: &Path) -> Result<Key, CommandError> {
     let mut seed = Zeroizing::new([0_u8; 32]);
     hex::decode_to_slice(text.trim(), seed.as_mut_slice()).map_err(|_| {
         // The cause could quote a part of the secret.
-        CommandError::new(format!("{} does not hold a seed: it must be 64 hex digits and nothing else", file.display()))
+        CommandError::new(format!("{} does not hold a seed: it must be 64 hex digits and nothing else", shown(file)))
     })?;
     Ok(Key::from_seed(*seed))
 }
 
-/// Reads a file, or standard input for `-`.
+/// Reads a text file, or standard input for `-`.
 pub(super) fn read(file: &Path) -> Result<String, CommandError> {
-    let mut text = String::new();
+    String::from_utf8(read_raw(file)?).map_err(|error| unreadable(file, error.utf8_error()))
+}
+
+/// Reads the bytes of a file, or of standard input for `-`, without the line break at the end.
+pub(super) fn read_bytes(file: &Path) -> Result<Vec<u8>, CommandError> {
+    let mut bytes = read_raw(file)?;
+    for end in [b'\n', b'\r'] {
+        if bytes.last() == Some(&end) {
+            bytes.pop();
+        }
+    }
+    Ok(bytes)
+}
+
+fn read_raw(file: &Path) -> Result<Vec<u8>, CommandError> {
+    let mut bytes = Vec::new();
     let result = if file == Path::new("-") {
-        std::io::stdin().read_to_string(&mut text)
+        std::io::stdin().read_to_end(&mut bytes)
     } else {
-        OpenOptions::new().read(true).open(file).and_then(|mut open| open.read_to_string(&mut text))
+        OpenOptions::new().read(true).open(file).and_then(|mut open| open.read_to_end(&mut bytes))
     };
-    result.map_err(|error| CommandError::because(format!("{} could not be read", shown(file)), error))?;
-    Ok(text)
+    result.map_err(|error| unreadable(file, error))?;
+    Ok(bytes)
+}
+
+fn unreadable(file: &Path, error: impl std::error::Error + Send + Sync + 'static) -> CommandError {
+    CommandError::because(format!("{} could not be read", shown(file)), error)
 }
 
 /// How a file is called in a sentence.
@@ -171,34 +335,6 @@ fn ask(prompt: &str) -> Result<Zeroizing<String>, CommandError> {
     })
 }
 
+mod folder;
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    use super::*;
-
-    #[test]
-    fn a_file_is_private_and_never_overwritten() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("key.json");
-        write_new(&file, b"first").unwrap();
-        let refusal = write_new(&file, b"second").unwrap_err();
-        assert!(refusal.to_string().ends_with("exists already and is not overwritten: name another file"));
-        assert_eq!(read(&file).unwrap(), "first");
-        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-    }
-
-    #[test]
-    fn a_seed_file_holds_64_hex_digits_and_an_error_does_not_show_them() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("seed");
-        let seed = random::<32>().unwrap();
-        write_new(&file, format!("{}\n", hex::encode(seed)).as_bytes()).unwrap();
-        assert_eq!(open_seed(&file).unwrap().did(), Key::from_seed(seed).did());
-
-        let broken = folder.path().join("broken");
-        write_new(&broken, &hex::encode(seed).as_bytes()[1..]).unwrap();
-        let error = open_seed(&broken).unwrap_err();
-        assert!(!format!("{error:?}").contains(&hex::encode(&seed[8..16])), "{error:?}");
-    }
-}
+mod tests;

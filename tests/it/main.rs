@@ -33,6 +33,7 @@ mod revocation;
 mod soak;
 mod standing;
 mod timed;
+mod token_cli;
 mod tombstones;
 mod unreadable;
 mod world;
