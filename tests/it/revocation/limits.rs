@@ -2,6 +2,8 @@
 
 use dms_operator::plan::retention::REVOCATIONS_PER_NAMESPACE;
 use futures::{StreamExt as _, stream};
+use k8s_openapi::api::rbac::v1::Role;
+use kube::api::PostParams;
 
 use super::*;
 
@@ -61,6 +63,52 @@ async fn only_what_a_chain_from_here_was_refused_for_is_kept() {
     let copies = copies(&installation).await;
     let charged = |copy: &&ConfigMap| copy.data.as_ref().unwrap().contains_key("namespace");
     assert_eq!((copies.len(), copies.iter().filter(charged).count()), (2, 1));
+}
+
+/// The operator may not write ConfigMaps for a while.
+async fn permit(installation: &Installation, verbs: &[&str]) {
+    let roles: Api<Role> = Api::namespaced(installation.client.clone(), &installation.plan.namespace);
+    let mut role = roles.get("dms-operator").await.unwrap();
+    for rule in role.rules.iter_mut().flatten() {
+        if rule.resources.as_ref().is_some_and(|resources| resources.contains(&"configmaps".to_owned())) {
+            rule.verbs = verbs.iter().map(|&verb| verb.to_owned()).collect();
+        }
+    }
+    roles.replace("dms-operator", &PostParams::default(), &role).await.unwrap();
+    let operator = installation.plan.credentials.client().await.unwrap();
+    let api: Api<ConfigMap> = Api::namespaced(operator, &installation.plan.namespace);
+    let (try_only, map) = (PostParams { dry_run: true, ..PostParams::default() }, json!({"metadata": {"name": "try"}}));
+    let map: ConfigMap = serde_json::from_value(map).unwrap();
+    eventually("the API server goes by it", async || {
+        let created = api.create(&try_only, &map).await;
+        if created.is_ok() == verbs.contains(&"create") { Ok(()) } else { Err(format!("{created:?}")) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_copy_it_is_in_force_and_nothing_more_is_promised() {
+    let _timed = Timed::start();
+    let installation = installation("no-copy", 1, &["--resync", "2s"], &[]).await;
+    let tenant = Tenant::new(&installation).await;
+    let (name, pipeline) = (name(), Pipeline::of(&tenant));
+    pipeline.deploy(&tenant, &name, &page().0).await;
+    let url = tenant.ready(&name).await.url.unwrap();
+    permit(&installation, &["get", "list"]).await;
+    let revocation = revoke(&tenant, &tenant.owner, &pipeline.token).await;
+    ended(&url).await;
+    tenant.condition(&name, "Deployed", "False", "Stopped").await;
+    says(&tenant, &revocation, "True", "Succeeded", WHILE).await;
+    let log = || installation.operator.log().unwrap();
+    eventually("it is tried again", async || {
+        let tries = log().matches("a revocation that was used could not be kept").count();
+        if tries >= 3 { Ok(()) } else { Err(tries.to_string()) }
+    })
+    .await;
+    says(&tenant, &revocation, "True", "Succeeded", WHILE).await;
+    permit(&installation, &["get", "list", "create", "update", "patch", "delete"]).await;
+    says(&tenant, &revocation, "True", "Succeeded", STAYS).await;
+    assert_eq!(copies(&installation).await.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
