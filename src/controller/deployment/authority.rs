@@ -119,24 +119,11 @@ pub(super) async fn establish(
             Some(refusal)
         }
     };
-    match served.terms.rollback {
-        // The order of acceptance is kept beside the object, where others may write; the signed time is not theirs.
-        Permission::Refuse => judged.sort_by_key(|(_, standing)| std::cmp::Reverse(signed(standing))),
-        // What is applied now goes first, also when it was accepted before; else what was served last.
-        Permission::Allow => judged.sort_by_key(|(spec, standing)| match standing {
-            Standing::Valid(_) | Standing::Expired { .. } if *spec == subject.spec => 0,
-            Standing::Valid(accepted) | Standing::Expired { accepted, .. } if is_recorded(subject, accepted) => 1,
-            Standing::Valid(_) | Standing::Expired { .. } | Standing::Refused(_) => 2,
-        }),
-    }
+    order(&mut judged, subject, served.terms.rollback);
     let (candidates, next_change) = candidates(judged, served, now);
     let instead = refusal.as_ref().and_then(|refusal| instead(subject, refusal, known, candidates.first()));
     if let Some(refusal) = &refusal {
-        let message = match &instead {
-            Some(instead) => format!("{instead}, because {refusal}"),
-            None => refusal.to_string(),
-        };
-        draft.state(ConditionType::TokenVerified, ConditionValue::False, Reason::Token(refusal.reason), message);
+        state_refusal(draft, refusal, instead.as_deref());
     }
     if let Some(newest) = candidates.first() {
         draft.status.accepted_revision = Some(AcceptedRevision {
@@ -157,6 +144,28 @@ pub(super) fn recorded_highest(subject: &Subject) -> Option<Highest> {
 
 fn is_recorded(subject: &Subject, accepted: &Accepted) -> bool {
     subject.status.accepted_revision.as_ref().is_some_and(|recorded| recorded.digest == accepted.digest)
+}
+
+/// The first one that holds is served.
+fn order(judged: &mut [(HostingDeploymentSpec, Standing)], subject: &Subject, rollback: Permission) {
+    match rollback {
+        // The order of acceptance is kept beside the object, where others may write; the signed time is not theirs.
+        Permission::Refuse => judged.sort_by_key(|(_, standing)| std::cmp::Reverse(signed(standing))),
+        // What is applied now goes first, also when it was accepted before; else what was served last.
+        Permission::Allow => judged.sort_by_key(|(spec, standing)| match standing {
+            Standing::Valid(_) | Standing::Expired { .. } if *spec == subject.spec => 0,
+            Standing::Valid(accepted) | Standing::Expired { accepted, .. } if is_recorded(subject, accepted) => 1,
+            Standing::Valid(_) | Standing::Expired { .. } | Standing::Refused(_) => 2,
+        }),
+    }
+}
+
+fn state_refusal(draft: &mut Draft, refusal: &Refusal, instead: Option<&str>) {
+    let message = match instead {
+        Some(instead) => format!("{instead}, because {refusal}"),
+        None => refusal.to_string(),
+    };
+    draft.state(ConditionType::TokenVerified, ConditionValue::False, Reason::Token(refusal.reason), message);
 }
 
 /// Remembers on which links the object rests, so that the revocation of one finds it.
