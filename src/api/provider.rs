@@ -37,6 +37,14 @@ pub struct HostingProviderSpec {
     /// Which namespaces may hold HostingDeployments of this provider. Absent: only the provider's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed_namespaces: Option<AllowedNamespaces>,
+    /// Whom the provider denies. What rests on a chain in which one of these is issuer or subject of a link is refused;
+    /// what runs on it goes back to the newest revision that does not, or stops.
+    #[serde(default, rename = "deniedDIDs", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 256),
+        inner(length(min = 1, max = 128), regex(pattern = "^did:key:z6Mk[1-9A-HJ-NP-Za-km-z]{44}$"))
+    )]
+    pub denied_dids: Vec<String>,
     /// What the provider permits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Policy>,

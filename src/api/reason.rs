@@ -153,6 +153,8 @@ reasons! {
     Abandoned,
     /// What the deployment started is stopped, and what is kept is recorded.
     CleanedUp,
+    /// The namespace has as many revocations as count; the oldest count.
+    RevocationQuotaExceeded,
     /// The revocation cannot be read, or is not signed by the issuer it names.
     RevocationRefused,
 }

@@ -144,11 +144,12 @@ async fn tell(
     screen.line(&format!("operator    {}  (/readyz, /metrics)", installation.http));
 
     let story = Story::new(screen, shell, cluster.client(), &installation);
-    let served = story.serve().await?;
+    let mut served = story.serve().await?;
     traces.port("site", served.url());
     if keep {
         story.invite(&served).await;
     }
+    story.take_back(&mut served).await?;
     story.end(served).await
 }
 

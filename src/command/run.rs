@@ -23,7 +23,7 @@ use crate::{
         counted::CountedClient,
         identity::{self, Identity},
         lease::{Campaign, LeaseConfig},
-        revocation::RevocationBook,
+        revocation::{self, RevocationBook},
     },
     device::libp2p::{DmsClient, Link, LinkConfig},
     gateway::{
@@ -178,8 +178,12 @@ async fn work(
     let device_client = Arc::new(CountedClient::new(device_client, Arc::clone(&metrics)));
 
     let revocations = RevocationBook::default();
-    revocations.load(client, &namespace).await.map_err(|error| {
-        CommandError::because(format!("the revocations kept in namespace {namespace} could not be read"), error)
+    revocation::load(&revocations, client, &namespace, &did, clock::wall()).await.map_err(|error| {
+        let what = format!(
+            "the revocations could not be read, and nothing is judged without them. See that the operator may list \
+             ConfigMaps in namespace {namespace} and CapabilityRevocations in all"
+        );
+        CommandError::because(what, error)
     })?;
     let clock = Clock::default();
     let sites = SiteTable::new();
@@ -223,6 +227,7 @@ async fn work(
         deployments: drivers.deployments(),
         devices: drivers.devices(),
         providers: drivers.providers(),
+        revocation_objects: drivers.revocation_objects(),
         namespaces: drivers.namespaces(),
         wake,
     };

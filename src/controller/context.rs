@@ -18,8 +18,8 @@ use serde::Deserialize as _;
 
 use super::{Guarded, clock::Clock, identity::Identity, revisions::Revision, revocation::RevocationBook};
 use crate::{
-    api::{HostingDeploymentStatus, HostingDevice, HostingProvider, HostingProviderSpec, Reason},
-    capability::{Did, Nanos, Token},
+    api::{CapabilityRevocation, HostingDeploymentStatus, HostingDevice, HostingProvider, HostingProviderSpec, Reason},
+    capability::{Did, Nanos, RevocationKey, Token},
     device::{DeviceClient, DeviceTarget},
     gateway::site_table::SiteTable,
     metrics::Metrics,
@@ -50,8 +50,10 @@ pub struct Settings {
 /// Something changed that passes over HostingDeployments rest on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wake {
-    /// The provider, or what is revoked.
+    /// The provider.
     All,
+    /// A token that was taken back: those that rest on it.
+    Revoked(RevocationKey),
     /// A device: those on it, and those that wait for one.
     Device(String),
     /// The labels of a namespace: those in it.
@@ -104,6 +106,8 @@ pub const SILENCES: u32 = 2;
 pub struct Memory {
     /// Its accepted revisions, newest first, once they were read.
     pub revisions: Option<Vec<Revision>>,
+    /// Links of the chains of these and of its spec, once they were read.
+    pub links: Option<BTreeSet<RevocationKey>>,
     /// Releases known to be whole, by the place of their store, and their size in bytes.
     pub published: BTreeMap<([u8; 32], String), u64>,
     /// Failures in a row of things outside.
@@ -167,6 +171,8 @@ pub struct Context {
     pub devices: Store<Guarded<HostingDevice>>,
     /// HostingProviders of the operator's namespace, as the watch shows them.
     pub providers: Store<Guarded<HostingProvider>>,
+    /// CapabilityRevocations, as the watch shows them.
+    pub revocation_objects: Store<Guarded<CapabilityRevocation>>,
     /// Namespaces, as the watch shows them.
     pub namespaces: Store<Namespace>,
     /// Wakes passes over HostingDeployments.
@@ -204,6 +210,8 @@ pub struct Parts {
     pub devices: Store<Guarded<HostingDevice>>,
     /// See [`Context::providers`].
     pub providers: Store<Guarded<HostingProvider>>,
+    /// See [`Context::revocation_objects`].
+    pub revocation_objects: Store<Guarded<CapabilityRevocation>>,
     /// See [`Context::namespaces`].
     pub namespaces: Store<Namespace>,
     /// See [`Context::wake`].
@@ -228,6 +236,7 @@ impl Context {
             deployments,
             devices,
             providers,
+            revocation_objects,
             namespaces,
             wake,
         } = parts;
@@ -246,6 +255,7 @@ impl Context {
             deployments,
             devices,
             providers,
+            revocation_objects,
             namespaces,
             wake,
             serving: RwLock::new(Err((Reason::ProviderNotReady, waiting))),
@@ -288,6 +298,10 @@ impl Context {
     pub fn concerned(&self, wake: &Wake) -> Vec<Arc<DynamicObject>> {
         let concerns = |object: &DynamicObject| match wake {
             Wake::All => true,
+            Wake::Revoked(key) => {
+                let rests = |memory: &Memory| Some(memory.links.as_ref()?.contains(key));
+                self.remember_if_known(&object.uid().unwrap_or_default(), rests).unwrap_or_default()
+            }
             Wake::Device(device) => recorded_device(object).is_none_or(|recorded| recorded == *device),
             Wake::Namespace(namespace) => object.namespace().as_ref() == Some(namespace),
         };
@@ -326,6 +340,17 @@ impl Context {
     /// Forgets an object that is gone.
     pub fn forget(&self, uid: &str) {
         locked(&self.memory).remove(uid);
+    }
+
+    /// The links on which the known specs rest; nothing while one of them was not read yet.
+    #[must_use]
+    pub fn links_in_use(&self) -> Option<BTreeSet<RevocationKey>> {
+        let mut all = BTreeSet::new();
+        for object in self.served_deployments() {
+            let links = |memory: &Memory| memory.links.clone();
+            all.extend(self.remember_if_known(&object.uid().unwrap_or_default(), links)?);
+        }
+        Some(all)
     }
 
     /// The devices, as placement sees them.

@@ -102,6 +102,12 @@ impl Drivers {
         self.providers.store()
     }
 
+    /// CapabilityRevocations, as the watch shows them.
+    #[must_use]
+    pub fn revocation_objects(&self) -> Store<Guarded<CapabilityRevocation>> {
+        self.revocations.store()
+    }
+
     /// Namespaces, as the watch shows them.
     #[must_use]
     pub fn namespaces(&self) -> Store<Namespace> {
@@ -157,7 +163,9 @@ impl Drivers {
             again::<Guarded<HostingProvider>>,
             Arc::clone(&context),
         );
-        let revocations = revocations.with_config(config).graceful_shutdown_on(stopped(&stop)).run(
+        let kept = context.revocations.changes();
+        let kept = kept.map(|revocation::Source { namespace, name }| ObjectRef::new(&name).within(&namespace));
+        let revocations = revocations.reconcile_on(kept).with_config(config).graceful_shutdown_on(stopped(&stop)).run(
             |object, context| {
                 let pass =
                     guarded(&object, &context, |object, context| Box::pin(revocation::reconcile(object, context)));
@@ -168,10 +176,12 @@ impl Drivers {
         );
         context.clock.clone().first_comparison(&context.client, &stop).await;
         let sweep = tokio::spawn(tombstone::sweep(Arc::clone(&context)));
+        let sweep_revocations = tokio::spawn(revocation::sweep(Arc::clone(&context)));
         let gone = tokio::spawn(device::forget_gone(Arc::clone(&context)));
         let clock = tokio::spawn(context.clock.clone().watch(context.client.clone()));
         tokio::join!(drain(deployments), drain(devices), drain(providers), drain(revocations));
         sweep.abort();
+        sweep_revocations.abort();
         gone.abort();
         clock.abort();
     }

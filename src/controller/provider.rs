@@ -22,7 +22,7 @@ use crate::{
     plan::{
         backoff,
         conditions::{Outcome, conditions},
-        validate::terms,
+        validate::{InvalidField, terms},
     },
     store::{
         publish::{PublishError, Publisher},
@@ -73,7 +73,14 @@ async fn serve(object: &HostingProvider, context: &Context) -> Result<(), (Reaso
         let name = object.name_any();
         (Reason::ProviderNotReady, format!("HostingProvider {name} is not ready ({reason}): {message}"))
     };
-    let terms = match terms(&object.spec) {
+    let terms = terms(&object.spec).and_then(|terms| {
+        if terms.denied.contains(context.provider()) {
+            let cause = format!("{} is this provider itself, on whom everything rests", context.provider());
+            return Err(InvalidField { field: "spec.deniedDIDs", cause });
+        }
+        Ok(terms)
+    });
+    let terms = match terms {
         Ok(terms) => terms,
         Err(error) => {
             // The terms before stand, and nothing new is taken under them.

@@ -1,7 +1,7 @@
 //! Whether a spec may be acted upon. One verdict, taken anew at every pass with `now`: there is no "was once
 //! accepted".
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,10 @@ use crate::{
         Permission,
         digest::{SpecDigest, spec_digest},
     },
-    capability::{Capability, Did, Envelope, Expectation, Nanos, Reason, Refusal, RevocationKey, Verdict, judge},
+    capability::{
+        Capability, Did, Envelope, Expectation, MAX_INVOCATION, Nanos, Reason, Refusal, RevocationKey, Token, Verdict,
+        judge, parse_token_list,
+    },
 };
 
 /// How far the signer's clock may run ahead of ours.
@@ -67,6 +70,8 @@ pub struct Rules<'a> {
     pub anchors: &'a [Did],
     /// Whether a token was taken back.
     pub revoked: &'a dyn Fn(&RevocationKey) -> bool,
+    /// Who may stand in no chain.
+    pub denied: &'a BTreeSet<Did>,
     /// The newest statement accepted so far.
     pub highest: Option<&'a Highest>,
     /// Whether an older statement may come back.
@@ -128,6 +133,47 @@ pub fn authorise(object: &Value, rules: &Rules<'_>) -> Standing {
     }
 }
 
+/// One link of the chain that an object carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// What would take it back.
+    pub key: RevocationKey,
+    /// When it ends.
+    pub expires: Nanos,
+}
+
+/// The links that an object carries, the leaf first, as it says itself: nothing is judged. None when it cannot be read.
+#[must_use]
+pub fn links(object: &Value) -> Vec<Link> {
+    let link = |link: &Token| Link { key: link.revocation_key(), expires: link.expires() };
+    tokens(object).iter().flat_map(|token| token.links().map(link)).collect()
+}
+
+fn tokens(object: &Value) -> Vec<Token> {
+    let bytes = envelope(object).ok().filter(|bytes| bytes.len() <= MAX_INVOCATION);
+    let parsed = bytes.and_then(|bytes| Envelope::parse(&bytes).ok());
+    parsed.and_then(|envelope| parse_token_list(&envelope.capabilities).ok()).unwrap_or_default()
+}
+
+/// The signer is the subject of the last link, so the links name everybody.
+fn check_denied(object: &Value, denied: &BTreeSet<Did>) -> Result<(), Refusal> {
+    if denied.is_empty() {
+        return Ok(());
+    }
+    for token in tokens(object) {
+        let links: Vec<&Token> = token.links().collect();
+        for (number, link) in links.iter().rev().enumerate() {
+            if let Some(did) = [link.issuer(), link.subject()].into_iter().find(|did| denied.contains(*did)) {
+                let (issuer, subject) = (link.issuer(), link.subject());
+                let name = format!("link {} of {}: {issuer} → {subject}", number + 1, links.len());
+                let message = format!("{name} names {did}, whom this provider denies. {}", Reason::Denied.next_step());
+                return Err(Refusal::new(Reason::Denied, Some(name), message));
+            }
+        }
+    }
+    Ok(())
+}
+
 fn judged_at(object: &Value, rules: &Rules<'_>, now: Nanos) -> Result<Accepted, Refusal> {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let malformed = |message: String| Refusal::new(Reason::Malformed, None, message);
@@ -136,7 +182,8 @@ fn judged_at(object: &Value, rules: &Rules<'_>, now: Nanos) -> Result<Accepted, 
     let path = format!("/hosting/{}/apply/{}", text("/metadata/namespace"), text("/metadata/name"));
     let behaviour = Capability::parse(&path)
         .map_err(|error| malformed(format!("the object's names make no capability path ({path}): {error}")))?;
-    let Rules { provider, anchors, revoked, highest, rollback, now: _ } = rules;
+    let Rules { provider, anchors, revoked, denied, highest, rollback, now: _ } = rules;
+    check_denied(object, denied)?;
     let expectation = Expectation { provider, anchors, owner: &owner, behaviour: &behaviour, revoked, now };
     let Verdict { signer, message, not_after, links } = judge(&envelope(object)?, &expectation)?;
 

@@ -1,9 +1,10 @@
 //! From the fields of a spec to typed values.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use crate::{
     api::{Access, ContentSource, HostingDeploymentSpec, HostingProviderSpec, LabelSelector, OnExpiry, Permission},
+    capability::Did,
     plan::span::parse_span,
 };
 
@@ -54,6 +55,8 @@ pub fn wanted(spec: &HostingDeploymentSpec) -> Wanted {
 /// What a provider permits, defaults applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
+    /// Who may stand in no chain.
+    pub denied: BTreeSet<Did>,
     /// Whether an older signed spec may come back.
     pub rollback: Permission,
     /// How long expired work goes on.
@@ -79,7 +82,14 @@ pub fn terms(spec: &HostingProviderSpec) -> Result<Terms, InvalidField> {
     let span = |text: Option<&str>, default: &str, field: &'static str| {
         parse_span(text.unwrap_or(default)).map_err(|error| InvalidField { field, cause: error.to_string() })
     };
+    let denied = spec.denied_dids.iter().map(|did| {
+        Did::parse(did).map_err(|error| InvalidField {
+            field: "spec.deniedDIDs",
+            cause: format!("{did} is not a DID that can be used here: {error}"),
+        })
+    });
     Ok(Terms {
+        denied: denied.collect::<Result<_, _>>()?,
         rollback: policy.rollback.unwrap_or_default(),
         keep_expired_for: span(policy.keep_expired_for.as_deref(), "72h", "spec.policy.keepExpiredFor")?,
         public_access: policy.public_access.unwrap_or_default(),

@@ -96,6 +96,11 @@ fn assert_told(told: &str) {
         "Editing the ConfigMap alone leaves the page as it was",
         "200 OK: <h1>Hello from a device</h1>",
         "200 OK: <h1>Hello again, newly signed</h1>",
+        "kubectl hosting token delegate --key owner.json",
+        "200 OK: <h1>Hello from the pipeline</h1>",
+        "kubectl hosting token revoke --key owner.json --token ci.token",
+        "Revoked: restored revision of ",
+        "200 OK: <h1>Hello again, newly signed</h1>",
         "dms_operator_usage_network_sent_bytes_total",
         "the object is gone",
         "kept until ",
@@ -106,6 +111,7 @@ fn assert_told(told: &str) {
         "device ",
         "status ",
         "apply→Ready ",
+        "restore ",
     ] {
         let (_, after) = rest.split_once(part).unwrap_or_else(|| panic!("{part:?} is missing in its place:\n{told}"));
         rest = after;

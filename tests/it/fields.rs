@@ -38,6 +38,7 @@ const SHOWN_BY: &[(&str, &str)] = &[
     ("HostingProvider.spec.content.quotas.maxReleaseBytes", "content_that_is_not_what_was_signed_is_not_served"),
     ("HostingProvider.spec.content.quotas.maxReleaseFiles", "content_that_is_not_what_was_signed_is_not_served"),
     ("HostingProvider.spec.content.retainAfterDelete", "expired_work_ends_as_its_spec_says"),
+    ("HostingProvider.spec.deniedDIDs[]", "whom_the_provider_denies_has_no_right_and_none_left"),
     ("HostingProvider.spec.identity.keySecretRef.name", "the_provider_speaks_with_its_key_and_stores_where_it_is_told"),
     ("HostingProvider.spec.policy.keepExpiredFor", "expired_work_ends_as_its_spec_says"),
     ("HostingProvider.spec.policy.publicAccess", "the_provider_decides_from_where_and_how_openly"),

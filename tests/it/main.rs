@@ -30,6 +30,7 @@ mod layers;
 mod provider;
 mod readme;
 mod refusals;
+mod revocation;
 mod soak;
 mod standing;
 mod timed;

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, time::Duration};
 use dms_operator::{
     capability::{Reason, Token},
     controller::clock::wall,
-    dev::installation::Installation,
+    dev::{installation::Installation, wallet::Wallet},
 };
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use kube::{
@@ -21,7 +21,7 @@ use self::cases::{Case, FILES, NOT_FROM_A_SPEC, Scene};
 use crate::{
     cluster::eventually,
     timed::Timed,
-    world::{Before, Tenant, condition, creations, deployments_of, fetch, installation, name, page},
+    world::{Before, Tenant, condition, creations, deployments_of, fetch, installation, installation_with, name, page},
 };
 
 /// Applies a revocation and waits until it is in force.
@@ -60,7 +60,9 @@ fn puts(installation: &Installation) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_spec_without_right_is_refused_and_reaches_neither_device_nor_store() {
     let _timed = Timed::start();
-    let installation = installation("refusals", 1, &["--resync", "1s"], &[]).await;
+    let denied = Wallet::random().unwrap();
+    let terms = json!({"deniedDIDs": [denied.did()]});
+    let installation = installation_with("refusals", 1, &["--resync", "1s"], &[], terms).await;
     let scene = {
         let tenant = Tenant::new(&installation).await;
         let release = tenant.files(FILES, &page().0).await;
@@ -69,6 +71,7 @@ async fn a_spec_without_right_is_refused_and_reaches_neither_device_nor_store() 
     let tenant = &scene.tenant;
     let mut cases = scene.cases();
     cases.extend(scene.signed_before().await);
+    cases.push(scene.denied(&denied));
     let (revocation, case) = scene.taken_back();
     revoke(tenant, "taken-back", &revocation).await;
     cases.push(case);

@@ -51,7 +51,7 @@ impl Cluster {
         screen.line(&format!("  - the definitions of the four kinds of {GROUP}"));
         screen.line(&format!("  - namespace {OPERATOR_NAMESPACE}, with the objects of one installation"));
         screen.line(&format!(
-            "  - ConfigMap and HostingDeployment of examples/hello-site in namespace {}",
+            "  - ConfigMap and HostingDeployment of examples/hello-site, and a CapabilityRevocation, in namespace {}",
             NAMES.namespace
         ));
         screen.line("Operator, devices and object store run on this machine. Type yes to go on:");
@@ -112,7 +112,7 @@ impl Cluster {
         if self.own.is_some() {
             return Ok(());
         }
-        let Names { namespace, deployment, files } = NAMES;
+        let Names { namespace, deployment, files, revocation } = NAMES;
         // After an error or Ctrl-C the object may still be there, and the operator that would let it go is gone.
         let abandon = format!(
             "kubectl -n {namespace} annotate --overwrite hd {deployment} hosting.nunet.io/suspend=true; kubectl -n \
@@ -121,6 +121,7 @@ impl Cluster {
         );
         shell.give(&abandon).await?;
         shell.run(&format!("kubectl -n {namespace} delete --ignore-not-found configmap {files}")).await?;
+        shell.run(&format!("kubectl -n {namespace} delete --ignore-not-found caprev {revocation}")).await?;
         shell.run(&format!("kubectl delete namespace {OPERATOR_NAMESPACE}")).await?;
         shell.run("kubectl hosting crd | kubectl delete -f -").await?;
         Ok(())

@@ -8,20 +8,23 @@ use std::{
 use kube::Client;
 
 use super::{
-    names::{NAMES, OPERATOR_NAMESPACE},
+    names::{NAMES, Names, OPERATOR_NAMESPACE},
     proof::answers,
     screen::Screen,
     shell::Shell,
-    timeline::{Timeline, ready},
+    timeline::{Timeline, ready, refused},
 };
-use crate::{command::CommandError, dev::installation::Installation, metrics::Stage};
+use crate::{api::HostingDeploymentStatus, command::CommandError, dev::installation::Installation, metrics::Stage};
 
 const CONFIG_MAP: &str = include_str!("../../../examples/hello-site/configmap.yaml");
 const DEPLOYMENT: &str = include_str!("../../../examples/hello-site/hostingdeployment.yaml");
 const GREETING: &str = "<h1>Hello from a device</h1>";
 const NEW_GREETING: &str = "<h1>Hello again, newly signed</h1>";
+const CI_GREETING: &str = "<h1>Hello from the pipeline</h1>";
 const SIGN: &str = "kubectl hosting sign -f configmap.yaml -f hostingdeployment.yaml --key owner.json --grant grant.json > \
                     signed.yaml";
+const SIGN_BY_CI: &str = "kubectl hosting sign -f configmap.yaml -f hostingdeployment.yaml --key ci.json --grant \
+                          ci.token > by-ci.yaml";
 /// How long a figure may take to appear on /metrics.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -36,7 +39,9 @@ pub(super) struct Story<'a> {
 pub(super) struct Served<'a> {
     timeline: Timeline<'a>,
     url: String,
+    release: Option<String>,
     took: Took,
+    restored: Option<Duration>,
 }
 
 impl Served<'_> {
@@ -48,6 +53,7 @@ impl Served<'_> {
 /// The figures of the last lines.
 pub(super) struct Ending {
     took: Took,
+    restored: Option<Duration>,
 }
 
 /// From apply to Ready, by parts.
@@ -71,6 +77,13 @@ impl Ending {
         line("device", device, "asked over libp2p; site server started, its files fetched and checked");
         line("status", status, "written to the API server");
         line("apply→Ready", whole, "from the object's arrival to its condition Ready=True");
+        if let Some(restored) = self.restored {
+            line(
+                "restore",
+                restored,
+                "from `kubectl apply` of the revocation until the owner's release was served again",
+            );
+        }
         screen.line(&format!("{:<14}{:>7.1} s", "the demo", demo.as_secs_f64()));
     }
 }
@@ -111,9 +124,9 @@ impl<'a> Story<'a> {
         timeline.reset();
         shell.run(SIGN).await?;
         shell.run("kubectl apply -f signed.yaml").await?;
-        timeline.until("the new release", |now| ready(now, status.release.as_deref())).await?;
+        let (status, _) = timeline.until("the new release", |now| ready(now, status.release.as_deref())).await?;
         self.page(&url, NEW_GREETING).await?;
-        Ok(Served { timeline, url, took })
+        Ok(Served { timeline, url, release: status.release, took, restored: None })
     }
 
     /// Key, grant, and what happens without a signature.
@@ -142,6 +155,60 @@ impl<'a> Story<'a> {
         Ok(())
     }
 
+    /// A key to which the owner passed the right on changes the page, and loses that right.
+    pub async fn take_back(&self, served: &mut Served<'a>) -> Result<(), CommandError> {
+        let Self { screen, shell, .. } = *self;
+        let Served { timeline, url, release: of_owner, .. } = served;
+        screen.heading("The owner lets a pipeline sign as well");
+        let did = shell.run("kubectl hosting wallet new --out ci.json").await?;
+        shell
+            .run(&format!(
+                "kubectl hosting token delegate --key owner.json --grant grant.json --to {} --for 30m --out ci.token",
+                did.trim()
+            ))
+            .await?;
+        screen.remark(&format!("configmap.yaml now says {CI_GREETING}"));
+        shell.write("configmap.yaml", &CONFIG_MAP.replace(GREETING, CI_GREETING))?;
+        timeline.reset();
+        shell.run(SIGN_BY_CI).await?;
+        shell.run("kubectl apply -f by-ci.yaml").await?;
+        timeline.until("the pipeline's release", |now| ready(now, of_owner.as_deref())).await?;
+        self.page(url, CI_GREETING).await?;
+
+        screen.heading("The pipeline's key is lost, and the owner takes the right back");
+        let Names { namespace, revocation, .. } = NAMES;
+        shell
+            .run(&format!(
+                "kubectl hosting token revoke --key owner.json --token ci.token --manifest {revocation} -n {namespace} > \
+                 revocation.yaml"
+            ))
+            .await?;
+        timeline.reset();
+        let started = Instant::now();
+        let (applied, shown) =
+            futures::join!(shell.run("kubectl apply -f revocation.yaml"), self.shown(url, NEW_GREETING));
+        applied?;
+        served.restored = Some(shown?.duration_since(started));
+        let restored = |now: &HostingDeploymentStatus| now.release == *of_owner && refused(now);
+        timeline.until("the owner's release", restored).await?;
+        self.page(url, NEW_GREETING).await?;
+        shell.run(&format!("kubectl get capabilityrevocation {revocation}")).await?;
+        Ok(())
+    }
+
+    /// When the page holds a text again.
+    async fn shown(&self, url: &str, wanted: &str) -> Result<Instant, CommandError> {
+        let failed = |error| CommandError::because(format!("{url} could not be fetched"), error);
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            if reqwest::get(url).await.map_err(failed)?.text().await.map_err(failed)?.contains(wanted) {
+                return Ok(Instant::now());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Err(CommandError::new(format!("{url} did not show {wanted} again within {} s", PATIENCE.as_secs())))
+    }
+
     /// What to try, until Ctrl-C.
     pub async fn invite(&self, served: &Served<'_>) {
         let Self { screen, shell, installation, .. } = *self;
@@ -167,7 +234,7 @@ impl<'a> Story<'a> {
     /// Usage, and the end of the object.
     pub async fn end(&self, served: Served<'a>) -> Result<Ending, CommandError> {
         let Self { screen, shell, .. } = *self;
-        let Served { mut timeline, url, took } = served;
+        let Served { mut timeline, url, release: _, took, restored } = served;
         screen.heading("What it used");
         self.usage().await?;
 
@@ -186,7 +253,7 @@ impl<'a> Story<'a> {
         let columns = "-o go-template='{{range .items}}kept until {{.data.keptUntil}}{{\"\\n\"}}{{.data.releases}}\
                        {{\"\\n\"}}{{end}}'";
         shell.run(&format!("{tombstones} {columns}")).await?;
-        Ok(Ending { took })
+        Ok(Ending { took, restored })
     }
 
     /// Fetches the page and demands that it holds a text.

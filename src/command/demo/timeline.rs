@@ -136,6 +136,12 @@ pub(super) fn ready(status: &HostingDeploymentStatus, before: Option<&str>) -> b
     ready && status.release.is_some() && status.release.as_deref() != before
 }
 
+/// Whether the spec that is applied has no right.
+pub(super) fn refused(status: &HostingDeploymentStatus) -> bool {
+    let verified = |kind: &str, value: &str| kind == "TokenVerified" && value == "False";
+    status.conditions.iter().any(|condition| verified(&condition.type_, &condition.status))
+}
+
 /// The message with long names cut, so that a line stays a line.
 fn shortened(message: &str) -> String {
     let words = message.split(' ').map(|word| {

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::error::Error as _;
 use std::time::Duration;
 
@@ -61,6 +62,7 @@ fn standing(object: &Value) -> Standing {
         provider: &provider,
         anchors: std::slice::from_ref(&provider),
         revoked: &|_| false,
+        denied: &BTreeSet::new(),
         highest: None,
         rollback: Permission::Refuse,
         now: NOW,

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     api::{Access, ConditionType, DeploymentRecord, LabelSelector, Reason},
-    capability::{Did, Minting, Nanos, Token},
+    capability::{self, Did, Minting, Nanos, Token},
     controller::{
         checkpoint::{self, Step as Checkpoint},
         context::{Context, status_of, stored_time},
@@ -363,7 +363,12 @@ pub(super) fn direct_site(
     }
     // Permission that was taken back closes the site; any other fault leaves it as it is.
     let withheld = files.withheld.as_ref();
-    let Some(serving) = files.serving.as_ref().or(withheld) else { return };
+    let Some(serving) = files.serving.as_ref().or(withheld) else {
+        if !may_go_on(subject, authority) {
+            close_site(subject, context, &uid, attempt);
+        }
+        return;
+    };
     let Ok(release) = ReleaseId::parse(&serving.wanted.release) else { return };
     let Some(site) = subject.site() else { return };
     context.sites.set(
@@ -378,6 +383,16 @@ pub(super) fn direct_site(
             links: serving.accepted.links.clone(),
         },
     );
+}
+
+/// Whether a site may go on with what it serves while nothing can be served instead: not when just that was taken away.
+fn may_go_on(subject: &Subject, authority: &Authority) -> bool {
+    let taken = authority
+        .refusal
+        .as_ref()
+        .is_some_and(|refusal| matches!(refusal.reason, capability::Reason::Revoked | capability::Reason::Denied));
+    let release = subject.status.release.as_ref();
+    !taken || authority.candidates.iter().any(|candidate| Some(&candidate.wanted.release) == release)
 }
 
 /// Lets the site show nothing any more. It hears so over its own way to the operator, also while its device is silent.

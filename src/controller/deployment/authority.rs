@@ -1,21 +1,22 @@
 //! By what right: the current spec is judged, kept when it is accepted, and every kept revision is judged anew.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use kube::{Resource as _, ResourceExt as _};
+use serde_json::Value;
 
 use super::{Subject, resource, status::Draft};
 use crate::{
     api::{AcceptedRevision, ConditionType, HostingDeploymentSpec, OnExpiry, Permission, Reason},
-    capability::{Nanos, Refusal},
+    capability::{self, Nanos, Refusal, RevocationKey},
     controller::{
         context::{Context, Served, stored_time},
         error::Error,
         revisions::{Revision, Revisions, kept_form},
-        tombstone,
+        revocation, tombstone,
     },
     plan::{
-        authorise::{Accepted, Highest, Rules, Standing, authorise},
+        authorise::{Accepted, Highest, Rules, Standing, authorise, links},
         conditions::Value as ConditionValue,
         validate::{Wanted, wanted},
     },
@@ -37,6 +38,8 @@ pub(super) struct Authority {
     pub candidates: Vec<Candidate>,
     /// Why the current spec is not accepted.
     pub refusal: Option<Refusal>,
+    /// What became of that: which revision was restored, or that nothing is left.
+    pub instead: Option<String>,
     /// When a verdict changes by the passing of time alone.
     pub next_change: Option<Duration>,
 }
@@ -52,12 +55,15 @@ pub(super) async fn establish(
     let mut kept = revisions(subject, context).await?;
     let current = kept_form(&subject.namespace, &subject.name, &subject.raw_spec);
     let known = kept.iter().any(|revision| revision.object == current);
+    // Before anything is judged: a revocation from now on finds this object, and one before now is seen by the verdicts.
+    note_links(subject, context, &kept, (!known).then_some(&current));
     let revoked = |key: &_| context.revocations.revoked(key);
     let anchors = [context.provider().clone()];
     let rules = |highest| Rules {
         provider: context.provider(),
         anchors: &anchors,
         revoked: &revoked,
+        denied: &served.terms.denied,
         highest,
         rollback: served.terms.rollback,
         now,
@@ -79,6 +85,14 @@ pub(super) async fn establish(
     }
 
     let standing = authorise(&current, &rules(highest.as_ref()));
+    let used = {
+        let otherwise = Rules { revoked: &|_| false, denied: &BTreeSet::new(), ..rules(None) };
+        let objects = kept.iter().map(|revision| &revision.object).chain([&current]);
+        newly_used(context, objects, &otherwise)
+    };
+    for (key, link) in used {
+        revocation::used(context, &key, link).await;
+    }
     let refusal = match standing {
         Standing::Valid(accepted) => {
             context.metrics.token_verdict("Accepted");
@@ -102,22 +116,15 @@ pub(super) async fn establish(
         }
         Standing::Expired { refusal, .. } | Standing::Refused(refusal) => {
             context.metrics.token_verdict(refusal.reason.code());
-            let reason = Reason::Token(refusal.reason);
-            draft.state(ConditionType::TokenVerified, ConditionValue::False, reason, refusal.to_string());
             Some(refusal)
         }
     };
-    match served.terms.rollback {
-        // The order of acceptance is kept beside the object, where others may write; the signed time is not theirs.
-        Permission::Refuse => judged.sort_by_key(|(_, standing)| std::cmp::Reverse(signed(standing))),
-        // What is applied now goes first, also when it was accepted before; else what was served last.
-        Permission::Allow => judged.sort_by_key(|(spec, standing)| match standing {
-            Standing::Valid(_) | Standing::Expired { .. } if *spec == subject.spec => 0,
-            Standing::Valid(accepted) | Standing::Expired { accepted, .. } if is_recorded(subject, accepted) => 1,
-            Standing::Valid(_) | Standing::Expired { .. } | Standing::Refused(_) => 2,
-        }),
-    }
+    order(&mut judged, subject, served.terms.rollback);
     let (candidates, next_change) = candidates(judged, served, now);
+    let instead = refusal.as_ref().and_then(|refusal| instead(subject, refusal, known, candidates.first()));
+    if let Some(refusal) = &refusal {
+        state_refusal(draft, refusal, instead.as_deref());
+    }
     if let Some(newest) = candidates.first() {
         draft.status.accepted_revision = Some(AcceptedRevision {
             digest: newest.accepted.digest.clone(),
@@ -126,7 +133,7 @@ pub(super) async fn establish(
             not_after: stored_time(newest.accepted.not_after),
         });
     }
-    Ok(Authority { candidates, refusal, next_change })
+    Ok(Authority { candidates, refusal, instead, next_change })
 }
 
 /// The newest statement that the status says was accepted, cut to whole seconds.
@@ -137,6 +144,72 @@ pub(super) fn recorded_highest(subject: &Subject) -> Option<Highest> {
 
 fn is_recorded(subject: &Subject, accepted: &Accepted) -> bool {
     subject.status.accepted_revision.as_ref().is_some_and(|recorded| recorded.digest == accepted.digest)
+}
+
+/// The first one that holds is served.
+fn order(judged: &mut [(HostingDeploymentSpec, Standing)], subject: &Subject, rollback: Permission) {
+    match rollback {
+        // The order of acceptance is kept beside the object, where others may write; the signed time is not theirs.
+        Permission::Refuse => judged.sort_by_key(|(_, standing)| std::cmp::Reverse(signed(standing))),
+        // What is applied now goes first, also when it was accepted before; else what was served last.
+        Permission::Allow => judged.sort_by_key(|(spec, standing)| match standing {
+            Standing::Valid(_) | Standing::Expired { .. } if *spec == subject.spec => 0,
+            Standing::Valid(accepted) | Standing::Expired { accepted, .. } if is_recorded(subject, accepted) => 1,
+            Standing::Valid(_) | Standing::Expired { .. } | Standing::Refused(_) => 2,
+        }),
+    }
+}
+
+fn state_refusal(draft: &mut Draft, refusal: &Refusal, instead: Option<&str>) {
+    let message = match instead {
+        Some(instead) => format!("{instead}, because {refusal}"),
+        None => refusal.to_string(),
+    };
+    draft.state(ConditionType::TokenVerified, ConditionValue::False, Reason::Token(refusal.reason), message);
+}
+
+/// Remembers on which links the object rests, so that the revocation of one finds it.
+fn note_links(subject: &Subject, context: &Context, kept: &[Revision], unknown: Option<&Value>) {
+    if unknown.is_none() && context.remember(&subject.uid, |memory| memory.links.is_some()) {
+        return;
+    }
+    let objects = kept.iter().map(|revision| &revision.object).chain(unknown);
+    let found: BTreeSet<RevocationKey> = objects.flat_map(links).map(|link| link.key).collect();
+    context.remember(&subject.uid, |memory| memory.links = Some(found));
+}
+
+/// The revocations for which one of these objects is refused that would otherwise be accepted, where that is news, each with
+/// the end of its token. Whether a link is genuine is not known before: it is refused before its signature is checked.
+fn newly_used<'a>(
+    context: &Context,
+    objects: impl Iterator<Item = &'a Value>,
+    otherwise: &Rules<'_>,
+) -> Vec<(RevocationKey, Nanos)> {
+    let mut used = Vec::new();
+    for object in objects {
+        let mut news = links(object);
+        news.retain(|link| context.revocations.unsettled(&link.key, link.expires));
+        if !news.is_empty() && !matches!(authorise(object, otherwise), Standing::Refused(_)) {
+            used.extend(news.into_iter().map(|link| (link.key, link.expires)));
+        }
+    }
+    used
+}
+
+/// What became of a spec that was accepted once and whose right was taken away.
+fn instead(subject: &Subject, refusal: &Refusal, known: bool, newest: Option<&Candidate>) -> Option<String> {
+    let taken = matches!(refusal.reason, capability::Reason::Revoked | capability::Reason::Denied);
+    if !taken || !known {
+        return None;
+    }
+    match newest {
+        Some(Candidate { accepted, wanted, until: _ }) => {
+            let (Accepted { signed, signer, .. }, release) = (accepted, &wanted.release);
+            Some(format!("restored revision of {signed}, signed by {signer}, with release {release}"))
+        }
+        None if subject.status.deployment.is_some() => Some("stopped, as nothing accepted before holds".to_owned()),
+        None => None,
+    }
 }
 
 fn verified_message(accepted: &Accepted) -> String {

@@ -116,7 +116,15 @@ impl Draft {
         }
         if let Some(refusal) = &authority.refusal {
             let kept = if authority.candidates.is_empty() { "" } else { " What was accepted before goes on." };
-            return Outcome::Stalled(Reason::Token(refusal.reason), format!("{refusal}{kept}"));
+            let message = match &authority.instead {
+                Some(instead) => {
+                    let fault = files.fault.as_ref().filter(|_| files.serving.is_none());
+                    let but = fault.map(|fault| format!(" It is not served yet: {}", fault.message));
+                    format!("{instead}, because {refusal}{}", but.unwrap_or_default())
+                }
+                None => format!("{refusal}{kept}"),
+            };
+            return Outcome::Stalled(Reason::Token(refusal.reason), message);
         }
         if let Some(fault) = &files.fault {
             let kept = if files.serving.is_some() { " The release before goes on being served." } else { "" };

@@ -63,8 +63,9 @@ fn object(release: char, time: Nanos, expires: Nanos) -> Value {
 fn judged(object: &Value, highest: Option<&Highest>, rollback: Permission) -> Standing {
     let provider = provider().did().clone();
     let anchors = [provider.clone()];
-    let revoked = |_: &RevocationKey| false;
-    authorise(object, &Rules { provider: &provider, anchors: &anchors, revoked: &revoked, highest, rollback, now: NOW })
+    let (revoked, denied) = (|_: &RevocationKey| false, BTreeSet::new());
+    let (provider, anchors, revoked, denied) = (&provider, &anchors, &revoked, &denied);
+    authorise(object, &Rules { provider, anchors, revoked, denied, highest, rollback, now: NOW })
 }
 
 fn refused(standing: &Standing) -> Option<Reason> {

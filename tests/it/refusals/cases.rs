@@ -12,10 +12,8 @@ use super::forging::{Link, below, changed, resigned, resting_on, rewritten};
 use crate::world::{Tenant, name};
 
 /// Reasons of which no object here is an example, and why a spec cannot bring them about.
-pub const NOT_FROM_A_SPEC: [(Reason, &str); 2] = [
-    (Reason::Denied, "no kind has a field yet by which a provider denies a DID"),
-    (Reason::Replayed, "it is about challenges, which are answered once; a spec may be applied again"),
-];
+pub const NOT_FROM_A_SPEC: [(Reason, &str); 1] =
+    [(Reason::Replayed, "it is about challenges, which are answered once; a spec may be applied again")];
 /// The ConfigMap with the files: each object here would be served, were it accepted.
 pub const FILES: &str = "site";
 const MINUTE: u64 = 60_000_000_000;
@@ -406,6 +404,17 @@ impl Scene<'_> {
             ));
         }
         cases
+    }
+
+    /// Signed by whom the provider denies, and right apart from that.
+    pub fn denied(&self, pipeline: &Wallet) -> Case {
+        let chain = Chain { pipeline: pipeline.clone(), ..self.chain() };
+        let paths = [format!("/hosting/{}/apply", self.tenant.namespace)];
+        let (audience, until) = (Some(self.provider().did()), chain.grant.not_after());
+        let passed_on = chain.owner.delegate(pipeline.did(), audience, &paths, until, 1, Some(&chain.grant)).unwrap();
+        let object = self.by_pipeline(&Chain { passed_on, ..chain });
+        let names = format!("names {}, whom this provider denies", pipeline.did());
+        Case::new(Reason::Denied, object, &["link 2 of 3", &names, "Ask the provider why"])
     }
 
     /// What takes an owner's grant back, and what was signed under it.
