@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::gojson::Object;
 use super::strict::{self, Members, Tree, malformed};
-use super::token::sized;
+use super::token::signature_of;
 use super::{ActorId, Did, Handle, Key, KnownDids, MAX_CAPABILITIES, Reason, Refusal, key};
 
 const DOMAIN: &str = "dms-bid-";
@@ -100,7 +100,7 @@ impl Bid {
         let peer = members.text("Peer")?;
         let signature = match members.required("Signature")? {
             Tree::Null => None,
-            Tree::Text(text) => Some(sized(members.as_bytes("Signature", &text)?, "signature")?),
+            Tree::Text(text) => Some(signature_of(members.as_bytes("Signature", &text)?)?),
             _ => return Err(members.wrong("Signature", "is not text")),
         };
         Ok(Self {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 
 use super::verdict::judge_with;
-use super::{Capability, Did, DidError, Expectation, Refusal, Verdict};
+use super::{Capability, Did, DidError, Expectation, MAX_INVOCATION, Refusal, RevocationKey, Verdict};
 
 /// Most DIDs that are remembered; then the memory begins anew.
 const MAX_DIDS: usize = 4096;
@@ -53,7 +53,7 @@ pub struct Epochs {
 /// Verdicts that were reached, by the SHA-256 of the exact bytes that were judged.
 ///
 /// One is given again only to the same question about the same bytes, in the same epochs, until it ends, and while the
-/// caller still says that no link was revoked and nobody is denied: what is saved is reading, structure and signatures.
+/// caller's anchors, revocations and denials still say so: what is saved is reading, structure and signatures.
 /// Refusals are not kept: they are cheap, or somebody's wish to fill the cache. What is oldest goes when it is full.
 #[derive(Debug)]
 pub struct VerdictCache {
@@ -80,6 +80,7 @@ impl Kept {
             && owner == expectation.owner
             && behaviour == expectation.behaviour
             && expectation.now <= verdict.not_after
+            && is_anchored(&verdict.links, expectation.anchors)
             && !verdict.links.iter().any(|link| {
                 (expectation.revoked)(link) || (expectation.denied)(&link.issuer) || (expectation.denied)(&link.subject)
             })
@@ -96,6 +97,12 @@ impl Kept {
             + links
             + verdict.message.len()
     }
+}
+
+/// Whether an anchor issued the root, and none of them another link.
+fn is_anchored(links: &[RevocationKey], anchors: &[Did]) -> bool {
+    let mut issuers = links.iter().map(|link| anchors.contains(&link.issuer));
+    issuers.next() == Some(true) && !issuers.any(|anchored| anchored)
 }
 
 impl VerdictCache {
@@ -124,6 +131,9 @@ impl VerdictCache {
         if epochs != self.epochs {
             self.clear();
             self.epochs = epochs;
+        }
+        if envelope.len() > MAX_INVOCATION {
+            return judge_with(envelope, expectation, &mut self.known).map(Arc::new);
         }
         let digest: [u8; 32] = Sha256::digest(envelope).into();
         match self.kept.get(&digest) {

@@ -13,8 +13,14 @@ impl<'a> Chain<'a> {
         Self { links: token.links().collect() }
     }
 
+    /// How many links there are.
     pub(super) const fn len(&self) -> usize {
         self.links.len()
+    }
+
+    /// A refusal that names the root.
+    pub(super) fn refuse_root(&self, reason: Reason, what: impl std::fmt::Display) -> Refusal {
+        self.refuse(self.links.len().saturating_sub(1), reason, what)
     }
 
     /// The links, the root first, each with the number of links below it.

@@ -4,7 +4,9 @@ use super::chain::{Chain, first_not_implied, is_implied};
 use super::gojson::{self, Object};
 use super::strict::{self, Members, Tree, malformed};
 use super::token::{did_of, list_of, parse_known_tokens, write_did, write_list};
-use super::{Action, ActorId, Capability, Did, Envelope, KnownDids, Nanos, Reason, Refusal, RevocationKey, Token};
+use super::{
+    Action, ActorId, Capability, Did, Envelope, KnownDids, MAX_LINKS, Nanos, Reason, Refusal, RevocationKey, Token,
+};
 
 /// Largest context file that is read.
 const MAX_FILE: usize = 1 << 20;
@@ -27,7 +29,8 @@ pub struct Context {
 }
 
 impl Context {
-    /// Reads a context file.
+    /// Reads a context file, to judge by it: roots and tokens with keys that are not Ed25519 give nothing here and are left
+    /// out, so a file of DMS is not to be replaced with what was read of it.
     ///
     /// # Errors
     /// [`Refusal`], when it or one of its tokens does not have the form that DMS writes.
@@ -42,14 +45,12 @@ impl Context {
             .ok_or_else(|| malformed("the capability context has no DID"))?;
         let roots = match members.optional("roots") {
             None | Some(Tree::Null) => Vec::new(),
-            Some(Tree::List(roots)) => {
-                roots.into_iter().map(|root| root_of(root, &mut known)).collect::<Result<_, _>>()?
-            }
+            Some(Tree::List(roots)) => readable(roots.into_iter().map(|root| root_of(root, &mut known)))?,
             Some(_) => return Err(members.wrong("roots", "is not a list")),
         };
         let mut tokens = |name| match members.optional(name) {
             None => Ok(Vec::new()),
-            Some(tree) => list_of(tree, &mut known)?.into_iter().collect::<Result<Vec<_>, _>>(),
+            Some(tree) => readable(list_of(tree, &mut known)?.into_iter()),
         };
         Ok(Self { did, roots, require: tokens("require")?, provide: tokens("provide")?, revoke: tokens("revoke")? })
     }
@@ -194,11 +195,18 @@ impl Context {
         }
         let tokens = parse_known_tokens(list, &mut KnownDids::of(self.roots.iter().chain([&self.did, sender])))?;
         let mut first = None;
+        // Whoever sends many tokens with wrong signatures is not asked for all of them.
+        let mut links_left = 2 * MAX_LINKS;
         for capability in capabilities {
             for token in &tokens {
                 match self.check(token, sender, usage, capability, now) {
                     Ok(()) => return Ok(()),
-                    Err(refusal) => first = first.or(Some(refusal)),
+                    Err(refusal) => {
+                        let spent = if refusal.reason == Reason::BadSignature { token.links().count() } else { 0 };
+                        first = first.or(Some(refusal));
+                        let Some(left) = links_left.checked_sub(spent) else { break };
+                        links_left = left;
+                    }
                 }
             }
         }
@@ -207,8 +215,8 @@ impl Context {
         }))
     }
 
-    /// Whether `token` lets `sender` do this with `capability` here. Order: expiry, use, anchors, links, revocations, and
-    /// the signatures last.
+    /// Whether `token` lets `sender` do this with `capability` here. Order: expiry, use, links, anchors, revocations, and
+    /// the signatures last. Only a revocation that names a link is checked before them, lest a forged one counts.
     ///
     /// # Errors
     /// The first [`Refusal`] in this order; it names the link.
@@ -223,23 +231,25 @@ impl Context {
         let chain = Chain::of(token);
         chain.check_expiry(now)?;
         usage.check(&chain, token, sender, capability)?;
-        if !self.trusts_issuer_of(&chain) && !self.require.iter().any(|anchor| self.covers(anchor, token, &chain, now))
-        {
-            return Err(chain.refuse(
-                chain.len().saturating_sub(1),
-                Reason::NotAnchored,
-                format!("is issued by no root of {} and covered by none of its require anchors", self.did),
-            ));
+        chain.check_structure(usage.links_below())?;
+        let trusted = self.trusts_issuer_of(&chain);
+        let mut anchors = self.require.iter().filter(|anchor| self.covers(anchor, token, &chain, now)).peekable();
+        if !trusted && anchors.peek().is_none() {
+            return Err(self.not_anchored(&chain));
         }
-        self.check_link_rules(&chain, usage.links_below(), now)?;
-        chain.check_signatures()
+        self.check_revocations(token, now)?;
+        chain.check_signatures()?;
+        if trusted || anchors.any(|anchor| self.is_genuine(anchor, now)) {
+            return Ok(());
+        }
+        Err(self.not_anchored(&chain))
     }
 
-    /// What must hold for the chain of any token, wherever it comes from; no signature yet.
-    fn check_link_rules(&self, chain: &Chain<'_>, links_below: usize, now: Nanos) -> Result<(), Refusal> {
-        chain.check_expiry(now)?;
-        chain.check_structure(links_below)?;
-        chain.check_revocations(&|key| self.is_revoked(key, now))
+    fn not_anchored(&self, chain: &Chain<'_>) -> Refusal {
+        chain.refuse_root(
+            Reason::NotAnchored,
+            format!("is issued by no root of {} and covered by none of its require anchors", self.did),
+        )
     }
 
     /// Whether this node or one of its roots issued any link.
@@ -247,7 +257,7 @@ impl Context {
         chain.has_issuer(&self.did) || self.roots.iter().any(|root| chain.has_issuer(root))
     }
 
-    /// Whether a require anchor lets `token` in.
+    /// Whether a require anchor lets `token` in, if the anchor is genuine.
     fn covers(&self, anchor: &Token, token: &Token, chain: &Chain<'_>, now: Nanos) -> bool {
         let Some(distance) = chain.distance_to_issuer(anchor.subject()) else { return false };
         let distance = u64::try_from(distance).unwrap_or(u64::MAX);
@@ -259,14 +269,19 @@ impl Context {
             && first_not_implied(token.capabilities(), anchor.capabilities()).is_none()
             && first_not_implied(token.topics(), anchor.topics()).is_none()
             && self.trusts_issuer_of(&anchor_chain)
-            && self.check_link_rules(&anchor_chain, 0, now).is_ok()
-            && anchor_chain.check_signatures().is_ok()
+            && anchor_chain.check_expiry(now).is_ok()
+            && anchor_chain.check_structure(0).is_ok()
+    }
+
+    /// Whether an anchor was signed and not taken back.
+    fn is_genuine(&self, anchor: &Token, now: Nanos) -> bool {
+        self.check_revocations(anchor, now).is_ok() && Chain::of(anchor).check_signatures().is_ok()
     }
 
     fn is_revoked(&self, key: &RevocationKey, now: Nanos) -> bool {
         self.revoke.iter().any(|revocation| {
             revocation.action() == Action::Revoke
-                && revocation.revocation_key() == *key
+                && revocation.takes_back(key)
                 && revocation.verify(now, &|_| false).is_ok()
         })
     }
@@ -365,6 +380,11 @@ impl Usage<'_> {
             }
         }
     }
+}
+
+/// What can be read. DMS itself ships a root with a key of another type, and all that rests on such keys gives nothing here.
+fn readable<T>(items: impl Iterator<Item = Result<T, Refusal>>) -> Result<Vec<T>, Refusal> {
+    items.filter(|item| !matches!(item, Err(refusal) if refusal.reason == Reason::UnsupportedKey)).collect()
 }
 
 fn root_of(tree: Tree<'_>, known: &mut KnownDids) -> Result<Did, Refusal> {

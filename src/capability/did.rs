@@ -78,9 +78,14 @@ impl Did {
     /// # Errors
     /// [`DidError`], when it is anything but the canonical `did:key` of a usable Ed25519 key.
     pub fn parse(text: &str) -> Result<Self, DidError> {
-        let Some(encoded) = text.strip_prefix(PREFIX).filter(|_| text.len() <= LONGEST) else {
+        let Some(encoded) = text.strip_prefix(PREFIX) else {
             return Err(not_did_key(text));
         };
+        if text.len() > LONGEST {
+            // Long keys are RSA keys, as a rule; what they are is not worth reading them.
+            let what = "holds a key that is longer than an Ed25519 key".into();
+            return Err(DidError::UnsupportedKey { text: text.to_owned(), what });
+        }
         let error = |variant: fn(String) -> DidError| variant(text.to_owned());
         let bytes = bs58::decode(encoded).into_vec().map_err(|_| error(DidError::NotDidKey))?;
         let Some(key) = bytes.strip_prefix(&ED25519_CODEC) else {
@@ -292,6 +297,8 @@ mod tests {
         }
         let told = Did::parse("did:prism:0123").unwrap_err().to_string();
         assert!(told.starts_with("\"did:prism:0123\" is of the method \"prism\": only "), "{told}");
+        let long = Did::parse(&format!("{PREFIX}{}", "4MX".repeat(120)));
+        assert!(matches!(long, Err(DidError::UnsupportedKey { .. })), "{long:?}");
         for text in ["", "did", "did:", "did:key", "did::x", "did:prism:", "did:key:", "did:key:f00", "DID:key:z1"] {
             assert_eq!(Did::parse(text), Err(DidError::NotDidKey(text.to_owned())));
         }

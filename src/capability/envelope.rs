@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::gojson::Object;
 use super::strict::{self, Members, Tree, malformed};
-use super::token::{did_of, sized, write_did};
+use super::token::{did_of, signature_of, write_did};
 use super::{ActorId, Did, Key, KnownDids, Nanos, Reason, Refusal, key};
 
 /// Largest envelope that is read: the largest message of the newest DMS.
@@ -141,7 +141,7 @@ impl Envelope {
             topic: options.optional_text("topic")?.map(Cow::into_owned),
             message: members.bytes("msg")?,
             capabilities,
-            signature: if signature.is_empty() { None } else { Some(sized(signature, "signature")?) },
+            signature: if signature.is_empty() { None } else { Some(signature_of(signature)?) },
         })
     }
 

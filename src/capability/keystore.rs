@@ -78,7 +78,9 @@ pub fn encrypt(key: &Key, name: &str, passphrase: &str, salt: [u8; 64], iv: [u8;
     let parameters =
         KdfParameters { n: 1 << LOG_N, r: BLOCK_SIZE, p: PARALLELISM, dklen: DERIVED, salt: hex::encode(salt) };
     let derived = derive(passphrase, &salt, LOG_N);
-    let mut text = Zeroizing::new(PROTOBUF.to_vec());
+    // One piece, so that no part of the seed stays behind when it grows.
+    let mut text = Zeroizing::new(Vec::with_capacity(PROTOBUF.len() + 64));
+    text.extend_from_slice(&PROTOBUF);
     text.extend_from_slice(key.expose_seed());
     text.extend_from_slice(key.did().public_key());
     apply_cipher(&derived, &iv, &mut text);
@@ -107,8 +109,10 @@ pub fn decrypt(json: &str, passphrase: &str) -> Result<Key, KeystoreError> {
     if json.len() > MAX_FILE {
         return Err(malformed("it is too large"));
     }
-    let File { id: _, crypto, version } =
-        serde_json::from_str(json).map_err(|error| KeystoreError::Malformed(error.to_string()))?;
+    let File { id: _, crypto, version } = serde_json::from_str(json).map_err(|error| {
+        // The cause could quote what stands there: a seed, when it is the wrong file.
+        malformed(&format!("it is not such a JSON file, see line {} column {}", error.line(), error.column()))
+    })?;
     let Crypto { cipher, ciphertext, cipherparams, kdf, kdfparams, mac: expected } = crypto;
     if version != 3 || cipher != "aes-256-ctr" || kdf != "scrypt" {
         return Err(malformed("it is not version 3 with aes-256-ctr and scrypt"));

@@ -1,7 +1,7 @@
 //! Making tokens. What is made cannot give more, live longer or reach further than what it hangs on.
 
 use super::chain::Chain;
-use super::{Action, Capability, Did, Key, MAX_LINKS, Nanos, Reason, Token};
+use super::{Action, Capability, Did, Key, MAX_CAPABILITIES, MAX_LINKS, MAX_PATHS, Nanos, Reason, Token};
 
 /// What a new token shall say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,11 +127,21 @@ impl Token {
         links
             .check_structure(links_below)
             .map_err(|refusal| MintError::NotPermitted { reason: refusal.reason, message: refusal.message })?;
+        if token.capabilities.len().max(token.topics.len()) > MAX_PATHS {
+            let message = format!("a link may have {MAX_PATHS} capabilities and as many topics at most");
+            return Err(MintError::NotPermitted { reason: Reason::TooLarge, message });
+        }
         if links.len() + links_below > MAX_LINKS {
             let message = format!("the chain would have more than {MAX_LINKS} links");
             return Err(MintError::NotPermitted { reason: Reason::TooDeep, message });
         }
-        Ok(token.signed(key))
+        let token = token.signed(key);
+        let bytes = token.to_json().len();
+        if bytes > MAX_CAPABILITIES {
+            let message = format!("the token would have {bytes} bytes, more than the {MAX_CAPABILITIES} that are read");
+            return Err(MintError::NotPermitted { reason: Reason::TooLarge, message });
+        }
+        Ok(token)
     }
 
     fn signed(mut self, key: &Key) -> Self {

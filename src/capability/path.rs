@@ -24,9 +24,9 @@ impl Capability {
         let error = || PathError(text.to_owned());
         let below_root = text.strip_prefix('/').ok_or_else(error)?;
         let normal = below_root.is_empty()
-            || below_root.split('/').all(|segment| {
-                !matches!(segment, "" | "." | "..") && !segment.chars().any(|character| character < ' ')
-            });
+            || below_root
+                .split('/')
+                .all(|segment| !matches!(segment, "" | "." | "..") && !segment.chars().any(char::is_control));
         if normal { Ok(Self(text.to_owned())) } else { Err(error()) }
     }
 
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn only_the_normal_form_is_read() {
-        for text in ["", "a", "//", "/a/", "/a//b", "/.", "/a/..", "/a/./b", "/a\n", "/a\0"] {
+        for text in ["", "a", "//", "/a/", "/a//b", "/.", "/a/..", "/a/./b", "/a\n", "/a\0", "/a\u{7f}", "/a\u{9b}2J"] {
             assert_eq!(Capability::parse(text), Err(PathError(text.to_owned())), "{text:?}");
         }
         for text in ["/", "/a", "/a/b.c", "/...", "/a b", "/é"] {

@@ -2,9 +2,6 @@
 
 use std::fmt;
 
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
 use super::chain::Chain;
 use super::gojson::{self, Object};
 use super::strict::{self, Members, Tree, malformed};
@@ -122,7 +119,7 @@ impl Token {
                 signature if signature.is_empty() => {
                     return Err(Refusal::explained(Reason::NotSigned, "the token has no signature"));
                 }
-                signature => sized(signature, "signature").map_err(bad_signature)?,
+                signature => signature_of(signature)?,
             },
         })
     }
@@ -291,6 +288,11 @@ impl Token {
         chain.check_signatures()
     }
 
+    /// Whether this, as a revocation, names the link.
+    pub(super) fn takes_back(&self, key: &RevocationKey) -> bool {
+        self.issuer == key.issuer && self.subject == key.subject && self.nonce[..] == key.nonce[..]
+    }
+
     /// What takes this link back.
     pub fn revocation_key(&self) -> RevocationKey {
         RevocationKey { issuer: self.issuer.clone(), subject: self.subject.clone(), nonce: self.nonce.to_vec() }
@@ -301,20 +303,6 @@ impl fmt::Debug for Token {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { action, issuer, subject, capabilities, expires, .. } = self;
         write!(formatter, "Token({action} {issuer} → {subject} {capabilities:?} until {expires})")
-    }
-}
-
-impl Serialize for Token {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let value: serde_json::Value = serde_json::from_slice(&self.to_json()).map_err(serde::ser::Error::custom)?;
-        value.serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Token {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::from_tree(Tree::deserialize(deserializer)?, MAX_LINKS, &mut KnownDids::default())
-            .map_err(D::Error::custom)
     }
 }
 
@@ -399,13 +387,17 @@ fn paths(items: Vec<Tree<'_>>, what: &str) -> Result<Vec<Capability>, Refusal> {
         .into_iter()
         .map(|item| match item {
             Tree::Text(text) => Capability::parse(&text).map_err(malformed),
-            _ => Err(malformed("the token has a capability that is not text")),
+            _ => Err(malformed(format!("among the {what} of a link is one that is not text"))),
         })
         .collect()
 }
 
-fn bad_signature(refusal: Refusal) -> Refusal {
-    Refusal { reason: Reason::BadSignature, ..refusal }
+/// The bytes as a signature.
+pub(super) fn signature_of(bytes: Vec<u8>) -> Result<[u8; 64], Refusal> {
+    let length = bytes.len();
+    bytes.try_into().map_err(|_| {
+        Refusal::explained(Reason::BadSignature, format!("the signature has {length} bytes instead of 64"))
+    })
 }
 
 /// The bytes as an array of the size that they must have.

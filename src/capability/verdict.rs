@@ -144,7 +144,7 @@ fn check_use(
 ) -> Result<(), Refusal> {
     let behaviour = expectation.behaviour;
     if envelope.behaviour != behaviour.as_str() {
-        let message = format!("the envelope asks for {}, not for {behaviour}", envelope.behaviour);
+        let message = format!("the envelope asks for {:?}, not for {behaviour}", envelope.behaviour);
         return Err(Refusal::explained(Reason::WrongBehaviour, message));
     }
     if token.action() != Action::Invoke {

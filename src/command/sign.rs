@@ -213,6 +213,7 @@ impl Signing {
             owner: self.grant.root().subject(),
             behaviour: &behaviour,
             revoked: &|_| false,
+            denied: &|_| false,
             now: self.now,
         };
         judge(&envelope, &expectation)?;

@@ -16,7 +16,9 @@ use kube::{
 
 use serde::Deserialize as _;
 
-use super::{Guarded, clock::Clock, identity::Identity, revisions::Revision, revocation::RevocationBook};
+use super::{
+    Guarded, clock::Clock, identity::Identity, revisions::Revision, revocation::RevocationBook, verdicts::Verdicts,
+};
 use crate::{
     api::{CapabilityRevocation, HostingDeploymentStatus, HostingDevice, HostingProvider, HostingProviderSpec, Reason},
     capability::{Did, Nanos, RevocationKey, Token},
@@ -180,6 +182,8 @@ pub struct Context {
     serving: RwLock<Serving>,
     health: Mutex<HashMap<String, DeviceHealth>>,
     memory: Mutex<HashMap<String, Memory>>,
+    /// Verdicts reached before.
+    pub verdicts: Verdicts,
 }
 
 /// The parts of a [`Context`] that are given.
@@ -261,6 +265,7 @@ impl Context {
             serving: RwLock::new(Err((Reason::ProviderNotReady, waiting))),
             health: Mutex::default(),
             memory: Mutex::default(),
+            verdicts: Verdicts::default(),
         }
     }
 

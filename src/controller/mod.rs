@@ -21,6 +21,7 @@ mod provider;
 mod revisions;
 pub mod revocation;
 mod tombstone;
+mod verdicts;
 
 use std::{
     collections::HashMap,

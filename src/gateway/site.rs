@@ -161,6 +161,8 @@ impl Shared {
             owner: target.as_ref().map_or(provider, |target| &target.site),
             behaviour: &behaviour,
             revoked: revoked.as_ref(),
+            // The chain is the provider's word to a key that it made for the site.
+            denied: &|_| false,
             now,
         };
         let verdict = judge(&bytes, &expectation).map_err(|refusal| match refusal.reason {

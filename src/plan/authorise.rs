@@ -1,7 +1,7 @@
 //! Whether a spec may be acted upon. One verdict, taken anew at every pass with `now`: there is no "was once
 //! accepted".
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,17 @@ use crate::{
         judge, parse_token_list,
     },
 };
+
+/// What decides over a signed invocation: [`anew`], or a cache in front of it.
+pub type Judge<'a> = &'a dyn Fn(&[u8], &Expectation<'_>) -> Result<Arc<Verdict>, Refusal>;
+
+/// [`judge`], without any memory.
+///
+/// # Errors
+/// What [`judge`] says.
+pub fn anew(envelope: &[u8], expectation: &Expectation<'_>) -> Result<Arc<Verdict>, Refusal> {
+    judge(envelope, expectation).map(Arc::new)
+}
 
 /// How far the signer's clock may run ahead of ours.
 pub const SKEW: Duration = Duration::from_secs(30);
@@ -63,7 +74,10 @@ pub struct Highest {
 }
 
 /// By what a spec is judged.
+#[derive(Clone, Copy)]
 pub struct Rules<'a> {
+    /// Who judges the signed invocation.
+    pub judge: Judge<'a>,
     /// DID of the provider: audience of every token.
     pub provider: &'a Did,
     /// Whose grants count.
@@ -155,25 +169,6 @@ fn tokens(object: &Value) -> Vec<Token> {
     parsed.and_then(|envelope| parse_token_list(&envelope.capabilities).ok()).unwrap_or_default()
 }
 
-/// The signer is the subject of the last link, so the links name everybody.
-fn check_denied(object: &Value, denied: &BTreeSet<Did>) -> Result<(), Refusal> {
-    if denied.is_empty() {
-        return Ok(());
-    }
-    for token in tokens(object) {
-        let links: Vec<&Token> = token.links().collect();
-        for (number, link) in links.iter().rev().enumerate() {
-            if let Some(did) = [link.issuer(), link.subject()].into_iter().find(|did| denied.contains(*did)) {
-                let (issuer, subject) = (link.issuer(), link.subject());
-                let name = format!("link {} of {}: {issuer} → {subject}", number + 1, links.len());
-                let message = format!("{name} names {did}, whom this provider denies. {}", Reason::Denied.next_step());
-                return Err(Refusal::new(Reason::Denied, Some(name), message));
-            }
-        }
-    }
-    Ok(())
-}
-
 fn judged_at(object: &Value, rules: &Rules<'_>, now: Nanos) -> Result<Accepted, Refusal> {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let malformed = |message: String| Refusal::new(Reason::Malformed, None, message);
@@ -182,12 +177,14 @@ fn judged_at(object: &Value, rules: &Rules<'_>, now: Nanos) -> Result<Accepted, 
     let path = format!("/hosting/{}/apply/{}", text("/metadata/namespace"), text("/metadata/name"));
     let behaviour = Capability::parse(&path)
         .map_err(|error| malformed(format!("the object's names make no capability path ({path}): {error}")))?;
-    let Rules { provider, anchors, revoked, denied, highest, rollback, now: _ } = rules;
-    check_denied(object, denied)?;
-    let expectation = Expectation { provider, anchors, owner: &owner, behaviour: &behaviour, revoked, now };
-    let Verdict { signer, message, not_after, links } = judge(&envelope(object)?, &expectation)?;
+    let Rules { judge, provider, anchors, revoked, denied, highest, rollback, now: _ } = *rules;
+    let denied = |did: &Did| denied.contains(did);
+    let expectation =
+        Expectation { provider, anchors, owner: &owner, behaviour: &behaviour, revoked, denied: &denied, now };
+    let verdict = judge(&envelope(object)?, &expectation)?;
+    let Verdict { signer, message, not_after, links } = &*verdict;
 
-    let statement: Statement = serde_json::from_slice(&message).map_err(|error| {
+    let statement: Statement = serde_json::from_slice(message).map_err(|error| {
         malformed(format!("the signed statement cannot be read: {error}. Sign again with `kubectl hosting sign`"))
     })?;
     let actual = spec_digest(object).map_err(|error| malformed(error.to_string()))?;
@@ -202,8 +199,14 @@ fn judged_at(object: &Value, rules: &Rules<'_>, now: Nanos) -> Result<Accepted, 
             ),
         ));
     }
-    timely(&statement, *highest, *rollback, now)?;
-    Ok(Accepted { digest: statement.digest, signer, signed: statement.time, not_after, links })
+    timely(&statement, highest, rollback, now)?;
+    Ok(Accepted {
+        digest: statement.digest,
+        signer: signer.clone(),
+        signed: statement.time,
+        not_after: *not_after,
+        links: links.clone(),
+    })
 }
 
 fn timely(statement: &Statement, highest: Option<&Highest>, rollback: Permission, now: Nanos) -> Result<(), Refusal> {

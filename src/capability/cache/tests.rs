@@ -51,11 +51,16 @@ fn a_new_epoch_forgets_everything() {
     let revocation = Epochs { revocations: 2, ..FIRST };
     assert_eq!(asked(&mut cache, &bytes, &expectation, revocation), (Err(Reason::Revoked), 0));
 
-    assert_eq!(asked(&mut cache, &bytes, &scene.expectation(), FIRST).1, 4);
     let anchors = [scene.stranger.did().clone()];
     let expectation = Expectation { anchors: &anchors, ..scene.expectation() };
-    let anchored = Epochs { anchors: 2, ..FIRST };
-    assert_eq!(asked(&mut cache, &bytes, &expectation, anchored), (Err(Reason::NotAnchored), 0));
+    for epochs in [Epochs { anchors: 2, ..FIRST }, FIRST] {
+        assert_eq!(asked(&mut cache, &bytes, &scene.expectation(), FIRST).1, 4);
+        assert_eq!(asked(&mut cache, &bytes, &expectation, epochs), (Err(Reason::NotAnchored), 0));
+    }
+    let anchors = [scene.provider.did().clone(), scene.owner.did().clone()];
+    let expectation = Expectation { anchors: &anchors, ..scene.expectation() };
+    assert_eq!(asked(&mut cache, &bytes, &scene.expectation(), FIRST).1, 4);
+    assert_eq!(asked(&mut cache, &bytes, &expectation, FIRST), (Err(Reason::AnchorInMiddle), 0));
 }
 
 #[test]

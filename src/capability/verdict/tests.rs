@@ -321,8 +321,9 @@ fn nobody_in_the_chain_may_be_denied() {
     let bytes = scene.envelope().to_json();
     let Scene { provider, owner, pipeline, stranger, .. } = &scene;
     let denying = |did: &Did| {
-        let (result, checks) =
-            counted::during(|| scene.judged(&bytes, |expectation| expectation.denied = &move |other| other == did));
+        let denied = |other: &Did| other == did;
+        let expectation = Expectation { denied: &denied, ..scene.expectation() };
+        let (result, checks) = counted::during(|| judge(&bytes, &expectation));
         (result.err().map(|refusal| (refusal.reason, refusal.link.map(|link| link[..11].to_owned()))), checks)
     };
     assert_eq!(denying(stranger.did()), (None, 4));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::api::Permission;
-use crate::plan::authorise::{Rules, Standing, authorise};
+use crate::plan::authorise::{Rules, Standing, anew, authorise};
 
 const NOW: Nanos = Nanos(1_767_225_600_000_000_000);
 const PROVIDER_REF: &str = "providerRef: {namespace: dms-operator, name: default}";
@@ -59,6 +59,7 @@ const PAGE: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: page}\ndat
 fn standing(object: &Value) -> Standing {
     let provider = key(1).did().clone();
     let rules = Rules {
+        judge: &anew,
         provider: &provider,
         anchors: std::slice::from_ref(&provider),
         revoked: &|_| false,

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{Subject, resource, status::Draft};
 use crate::{
     api::{AcceptedRevision, ConditionType, HostingDeploymentSpec, OnExpiry, Permission, Reason},
-    capability::{self, Nanos, Refusal, RevocationKey},
+    capability::{self, Expectation, Nanos, Refusal, RevocationKey},
     controller::{
         context::{Context, Served, stored_time},
         error::Error,
@@ -59,7 +59,11 @@ pub(super) async fn establish(
     note_links(subject, context, &kept, (!known).then_some(&current));
     let revoked = |key: &_| context.revocations.revoked(key);
     let anchors = [context.provider().clone()];
+    let judge = |envelope: &[u8], expectation: &Expectation<'_>| {
+        context.verdicts.judge(&context.revocations, envelope, expectation)
+    };
     let rules = |highest| Rules {
+        judge: &judge,
         provider: context.provider(),
         anchors: &anchors,
         revoked: &revoked,

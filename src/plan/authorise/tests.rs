@@ -65,7 +65,7 @@ fn judged(object: &Value, highest: Option<&Highest>, rollback: Permission) -> St
     let anchors = [provider.clone()];
     let (revoked, denied) = (|_: &RevocationKey| false, BTreeSet::new());
     let (provider, anchors, revoked, denied) = (&provider, &anchors, &revoked, &denied);
-    authorise(object, &Rules { provider, anchors, revoked, denied, highest, rollback, now: NOW })
+    authorise(object, &Rules { judge: &anew, provider, anchors, revoked, denied, highest, rollback, now: NOW })
 }
 
 fn refused(standing: &Standing) -> Option<Reason> {
