@@ -1,6 +1,10 @@
 //! By what right: the current spec is judged, kept when it is accepted, and every kept revision is judged anew.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::Value;
@@ -57,7 +61,8 @@ pub(super) async fn establish(
     let known = kept.iter().any(|revision| revision.object == current);
     // Before anything is judged: a revocation from now on finds this object, and one before now is seen by the verdicts.
     note_links(subject, context, &kept, (!known).then_some(&current));
-    let revoked = |key: &_| context.revocations.revoked(key);
+    let answers = Mutex::default();
+    let revoked = |key: &_| answered(&answers, key, context);
     let anchors = [context.provider().clone()];
     let judge = |envelope: &[u8], expectation: &Expectation<'_>| {
         context.verdicts.judge(&context.revocations, envelope, expectation)
@@ -170,6 +175,13 @@ fn state_refusal(draft: &mut Draft, refusal: &Refusal, instead: Option<&str>) {
         None => refusal.to_string(),
     };
     draft.state(ConditionType::TokenVerified, ConditionValue::False, Reason::Token(refusal.reason), message);
+}
+
+/// The first answer about a link stands for the whole pass: a revocation that comes while it judges would be seen by one
+/// verdict and not by the other, and what was just taken back would be what is restored. It brings a pass of its own.
+fn answered(answers: &Mutex<BTreeMap<RevocationKey, bool>>, key: &RevocationKey, context: &Context) -> bool {
+    let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
+    *answers.entry(key.clone()).or_insert_with(|| context.revocations.revoked(key))
 }
 
 /// Remembers on which links the object rests, so that the revocation of one finds it.
