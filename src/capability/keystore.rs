@@ -74,16 +74,19 @@ struct KdfParameters {
 }
 
 /// The key file for a key, as indented JSON. `salt` and `iv` must be random and used once.
-pub fn encrypt(key: &Key, name: &str, passphrase: &str, salt: [u8; 64], iv: [u8; 16]) -> String {
+///
+/// # Errors
+/// [`KeystoreError::Malformed`], when nothing can be encrypted.
+pub fn encrypt(key: &Key, name: &str, passphrase: &str, salt: [u8; 64], iv: [u8; 16]) -> Result<String, KeystoreError> {
     let parameters =
         KdfParameters { n: 1 << LOG_N, r: BLOCK_SIZE, p: PARALLELISM, dklen: DERIVED, salt: hex::encode(salt) };
-    let derived = derive(passphrase, &salt, LOG_N);
+    let derived = derive(passphrase, &salt, LOG_N)?;
     // One piece, so that no part of the seed stays behind when it grows.
     let mut text = Zeroizing::new(Vec::with_capacity(PROTOBUF.len() + 64));
     text.extend_from_slice(&PROTOBUF);
     text.extend_from_slice(key.expose_seed());
     text.extend_from_slice(key.did().public_key());
-    apply_cipher(&derived, &iv, &mut text);
+    apply_cipher(&derived, &iv, &mut text)?;
     let file = File {
         id: name.to_owned(),
         crypto: Crypto {
@@ -96,8 +99,7 @@ pub fn encrypt(key: &Key, name: &str, passphrase: &str, salt: [u8; 64], iv: [u8;
         },
         version: 3,
     };
-    // proven: a struct of texts and integers always has a JSON form.
-    serde_json::to_string_pretty(&file).unwrap_or_default()
+    serde_json::to_string_pretty(&file).map_err(|error| refused(&error))
 }
 
 /// Opens a key file.
@@ -126,11 +128,11 @@ pub fn decrypt(json: &str, passphrase: &str) -> Result<Key, KeystoreError> {
     let mut text = Zeroizing::new(bytes(&ciphertext)?);
     let iv = bytes(&cipherparams.iv)?.try_into().map_err(|_| malformed("its iv is not 16 bytes"))?;
     // proven: n is a power of two up to 2^20.
-    let derived = derive(passphrase, &salt, u8::try_from(n.trailing_zeros()).unwrap_or(LOG_N));
+    let derived = derive(passphrase, &salt, u8::try_from(n.trailing_zeros()).unwrap_or(LOG_N))?;
     if !bool::from(mac(&derived, &text).as_slice().ct_eq(&bytes(&expected)?)) {
         return Err(KeystoreError::WrongPassphrase);
     }
-    apply_cipher(&derived, &iv, &mut text);
+    apply_cipher(&derived, &iv, &mut text)?;
     key_of(&text)
 }
 
@@ -147,13 +149,12 @@ fn key_of(protobuf: &[u8]) -> Result<Key, KeystoreError> {
     }
 }
 
-fn derive(passphrase: &str, salt: &[u8], log_n: u8) -> Zeroizing<[u8; DERIVED]> {
+fn derive(passphrase: &str, salt: &[u8], log_n: u8) -> Result<Zeroizing<[u8; DERIVED]>, KeystoreError> {
+    let parameters = scrypt::Params::new(log_n, BLOCK_SIZE, PARALLELISM).map_err(|error| refused(&error))?;
     let mut derived = Zeroizing::new([0; DERIVED]);
-    if let Ok(parameters) = scrypt::Params::new(log_n, BLOCK_SIZE, PARALLELISM) {
-        // proven: the output is 64 bytes long, which scrypt permits.
-        let _ = scrypt::scrypt(passphrase.as_bytes(), salt, &parameters, derived.as_mut_slice());
-    }
-    derived
+    scrypt::scrypt(passphrase.as_bytes(), salt, &parameters, derived.as_mut_slice())
+        .map_err(|error| refused(&error))?;
+    Ok(derived)
 }
 
 fn mac(derived: &[u8; DERIVED], ciphertext: &[u8]) -> [u8; 32] {
@@ -161,8 +162,13 @@ fn mac(derived: &[u8; DERIVED], ciphertext: &[u8]) -> [u8; 32] {
     Sha3_256::new().chain_update(authentication).chain_update(ciphertext).finalize().into()
 }
 
-fn apply_cipher(derived: &[u8; DERIVED], iv: &[u8; 16], text: &mut [u8]) {
-    if let Some(key) = derived.first_chunk::<32>() {
-        Cipher::new(key.into(), iv.into()).apply_keystream(text);
-    }
+fn apply_cipher(derived: &[u8; DERIVED], iv: &[u8; 16], text: &mut [u8]) -> Result<(), KeystoreError> {
+    let (key, _) = derived.split_at(32);
+    let mut cipher = Cipher::new_from_slices(key, iv).map_err(|error| refused(&error))?;
+    cipher.apply_keystream(text);
+    Ok(())
+}
+
+fn refused(error: &dyn std::fmt::Display) -> KeystoreError {
+    KeystoreError::Malformed(format!("nothing can be computed with its parameters: {error}"))
 }

@@ -135,7 +135,7 @@ pub(super) fn read<'a>(bytes: &'a [u8], limit: usize, what: &'static str) -> Res
         ));
     }
     serde_json::from_slice(bytes).map_err(|error| match error.classify() {
-        Category::Data => Refusal::explained(Reason::TooDeep, format!("the {what} cannot be read: {error}")),
+        Category::Data => malformed(format!("the {what} is not read: {error}")),
         Category::Io | Category::Syntax | Category::Eof => malformed(format!("the {what} is not JSON: {error}")),
     })
 }
@@ -301,7 +301,7 @@ mod tests {
         let nested = |count: usize| format!("{}{}", "[".repeat(count), "]".repeat(count));
         assert!(read(nested(MAX_NESTING).as_bytes(), 1 << 20, "value").is_ok());
         for count in [MAX_NESTING + 1, 127, 128, 5000, 500_000] {
-            assert_eq!(reason(&nested(count)), Some(Reason::TooDeep), "{count}");
+            assert_eq!(reason(&nested(count)), Some(Reason::Malformed), "{count}");
         }
         for json in ["", "{} {}", "{}x", "[1,]", "{\"a\":}", "nul", "\"\u{1}\"", "01", "1.", "+1", "\u{feff}{}"] {
             assert_eq!(reason(json), Some(Reason::Malformed), "{json}");

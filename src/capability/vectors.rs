@@ -239,7 +239,7 @@ fn the_chain_of_the_vectors_is_authorised_by_its_node() {
 #[test]
 fn the_keystore_is_written_and_opened_as_dms_does() {
     let KeystoreVector { passphrase, salt, iv, ciphertext, mac } = vectors().keystore;
-    let file = keystore::encrypt(&user(), "user", &passphrase, array(&salt), array(&iv));
+    let file = keystore::encrypt(&user(), "user", &passphrase, array(&salt), array(&iv)).unwrap();
     let value: serde_json::Value = serde_json::from_str(&file).unwrap();
     assert_eq!(
         value,
@@ -256,6 +256,9 @@ fn the_keystore_is_written_and_opened_as_dms_does() {
     assert!(matches!(keystore::decrypt(&file, "interop-tesT"), Err(keystore::KeystoreError::WrongPassphrase)));
     let damaged = file.replacen(&ciphertext[..2], "00", 1);
     assert!(matches!(keystore::decrypt(&damaged, &passphrase), Err(keystore::KeystoreError::WrongPassphrase)));
+    // The wrong file, the seed of an operator: nothing of it is told.
+    let told = keystore::decrypt("8492017412345678", &passphrase).unwrap_err().to_string();
+    assert!(told.contains("line 1 column ") && !told.contains("8492"), "{told}");
     let costly = file.replace("262144", "1073741824");
     assert!(matches!(keystore::decrypt(&costly, &passphrase), Err(keystore::KeystoreError::Malformed(_))));
 }

@@ -9,7 +9,7 @@ use super::token::report::{Report, written};
 use super::token::{Output, VERDICTS};
 use super::wallet::{print, read_bytes};
 use crate::capability::{
-    Capability, Context, Did, Envelope, KnownDids, Nanos, Refusal, Token, Usage, parse_known_tokens,
+    Capability, Context, Did, Envelope, KnownDids, Nanos, Reason, Refusal, Token, Usage, parse_known_tokens,
 };
 
 /// Arguments of `envelope`.
@@ -33,9 +33,9 @@ struct Verify {
     envelope: PathBuf,
     #[command(flatten)]
     trust: Trust,
-    /// What its tokens must let the sender do; may be given several times, and then all of it is asked.
-    #[arg(long = "capability", value_name = "PATH", required = true, value_parser = Capability::parse)]
-    capabilities: Vec<Capability>,
+    /// The behaviour that it must ask for, and that its tokens must give. Absent: what it asks for.
+    #[arg(long, value_name = "PATH", value_parser = Capability::parse)]
+    capability: Option<Capability>,
     /// Judge it as a broadcast on this topic.
     #[arg(long, value_name = "PATH", value_parser = Capability::parse)]
     topic: Option<Capability>,
@@ -45,7 +45,7 @@ struct Verify {
 }
 
 pub fn run(args: Args) -> Result<ExitCode, CommandError> {
-    let Envelopes::Verify(Verify { envelope, trust, capabilities, topic, output }) = args.command;
+    let Envelopes::Verify(Verify { envelope, trust, capability, topic, output }) = args.command;
     let (context, audience) = trust.required()?;
     if context.did != audience {
         let message = format!(
@@ -54,7 +54,7 @@ pub fn run(args: Args) -> Result<ExitCode, CommandError> {
         );
         return Err(CommandError::new(message));
     }
-    let question = Question { context, capabilities, topic, now: trust.now() };
+    let question = Question { context, capability, topic, now: trust.now() };
     let report = question.decide(&read_bytes(&envelope)?);
     print(&written(&report, output, || report.lines())?)?;
     Ok(report.code())
@@ -63,7 +63,7 @@ pub fn run(args: Args) -> Result<ExitCode, CommandError> {
 /// What is asked about an envelope.
 struct Question {
     context: Context,
-    capabilities: Vec<Capability>,
+    capability: Option<Capability>,
     topic: Option<Capability>,
     now: Nanos,
 }
@@ -76,39 +76,44 @@ impl Question {
         };
         let tokens = parse_known_tokens(&envelope.capabilities, &mut KnownDids::default()).unwrap_or_default();
         match self.judge(&envelope) {
-            Ok(sender) => self.accepted(&envelope, &sender, &tokens),
+            Ok((sender, behaviour)) => self.accepted(&envelope, &sender, &behaviour, &tokens),
             Err(refusal) => Report::refused(tokens.first(), &refusal),
         }
     }
 
-    /// Who sent it, when everything that is asked is given.
-    fn judge(&self, envelope: &Envelope) -> Result<Did, Refusal> {
-        let Self { context, capabilities, topic, now } = self;
-        for capability in capabilities {
-            match topic {
-                None => context.authorise(envelope, capability, *now)?,
-                Some(topic) => context.authorise_broadcast(envelope, topic, capability, *now)?,
-            }
+    /// Who sent it and for what, when it is what is asked and everything for it is given.
+    fn judge(&self, envelope: &Envelope) -> Result<(Did, Capability), Refusal> {
+        let Self { context, capability, topic, now } = self;
+        let refused =
+            |reason: Reason, what: String| Refusal::new(reason, None, format!("{what}. {}", reason.next_step()));
+        let behaviour = Capability::parse(&envelope.behaviour).map_err(|error| {
+            refused(Reason::Malformed, format!("the envelope asks for what no capability gives: {error}"))
+        })?;
+        if let Some(wanted) = capability.as_ref().filter(|wanted| **wanted != behaviour) {
+            return Err(refused(
+                Reason::WrongBehaviour,
+                format!("the envelope asks for {behaviour}, not for {wanted}"),
+            ));
         }
-        envelope.verify(*now)
+        match topic {
+            None => context.authorise(envelope, &behaviour, *now)?,
+            Some(topic) => context.authorise_broadcast(envelope, topic, &behaviour, *now)?,
+        }
+        Ok((envelope.verify(*now)?, behaviour))
     }
 
-    /// The acceptance holds as long as the envelope and each token that it rests on.
-    fn accepted(&self, envelope: &Envelope, sender: &Did, tokens: &[Token]) -> Report {
-        let Self { context, capabilities, topic, now } = self;
+    /// The acceptance holds as long as the envelope and the token that it rests on.
+    fn accepted(&self, envelope: &Envelope, sender: &Did, behaviour: &Capability, tokens: &[Token]) -> Report {
+        let Self { context, capability: _, topic, now } = self;
         let usage =
             topic.as_ref().map_or(Usage::Invocation { audience: &context.did }, |topic| Usage::Broadcast { topic });
-        let carrying = |capability: &Capability| {
-            tokens.iter().find(|token| context.check(token, sender, &usage, capability, *now).is_ok())
-        };
-        let carriers: Vec<_> = capabilities.iter().filter_map(carrying).collect();
-        let not_after = carriers.iter().map(|token| token.not_after()).fold(envelope.expires, Nanos::min);
-        let paths = capabilities.iter().map(Capability::as_str).collect::<Vec<_>>().join(" and ");
+        let carrier = tokens.iter().find(|token| context.check(token, sender, &usage, behaviour, *now).is_ok());
+        let not_after = carrier.map_or(envelope.expires, |token| envelope.expires.min(token.not_after()));
         let message = match topic {
-            None => format!("{sender} may invoke {paths} at {} until {not_after}", context.did),
-            Some(topic) => format!("{sender} may broadcast {paths} on {topic} until {not_after}"),
+            None => format!("{sender} may invoke {behaviour} at {} until {not_after}", context.did),
+            Some(topic) => format!("{sender} may broadcast {behaviour} on {topic} until {not_after}"),
         };
-        Report::accepted(carriers.first().copied().or(tokens.first()), not_after, message)
+        Report::accepted(carrier.or(tokens.first()), not_after, message)
     }
 }
 

@@ -161,7 +161,8 @@ fn inspect(args: Inspect) -> Result<ExitCode, CommandError> {
 fn verify(args: Verify) -> Result<ExitCode, CommandError> {
     let Verify { token, trust, capabilities, manner, output } = args;
     let now = trust.now();
-    let question = Question { trust: Some(trust.required()?), manner: &manner, capabilities: &capabilities, now };
+    let question =
+        Question { trust: Some(trust.required()?), manner: &manner, capabilities: &capabilities, obeyed: true, now };
     let report = question.decide(read_tokens(&token)?)?;
     print(&written(&report, output, || report.lines())?)?;
     Ok(report.code())
@@ -170,7 +171,7 @@ fn verify(args: Verify) -> Result<ExitCode, CommandError> {
 fn explain(args: Explain) -> Result<ExitCode, CommandError> {
     let Explain { token, trust, capabilities, manner, output } = args;
     let now = trust.now();
-    let question = Question { trust: trust.open()?, manner: &manner, capabilities: &capabilities, now };
+    let question = Question { trust: trust.open()?, manner: &manner, capabilities: &capabilities, obeyed: false, now };
     let report = question.decide(read_tokens(&token)?)?;
     print(&written(&report, output, || report.tree())?)?;
     Ok(report.code())

@@ -195,18 +195,19 @@ fn export(folder: &Folder, args: &Export) -> Result<(), CommandError> {
         write_key(out, &key, &name.to_string(), &passphrase)?;
     }
     if let Some(out) = seed_out {
-        let mut seed = Zeroizing::new(vec![0; 64]);
-        hex::encode_to_slice(key.expose_seed(), &mut seed)
+        let mut seed = Zeroizing::new([b'\n'; 65]);
+        hex::encode_to_slice(key.expose_seed(), &mut seed[..64])
             .map_err(|error| CommandError::because("the seed could not be written", error))?;
-        seed.push(b'\n');
-        write_new(out, &seed)?;
+        write_new(out, &*seed)?;
     }
     print(&format!("{}\n", key.did()))
 }
 
 /// Writes a key file with salt and iv of its own.
 fn write_key(file: &Path, key: &Key, name: &str, passphrase: &str) -> Result<(), CommandError> {
-    write_new(file, keystore::encrypt(key, name, passphrase, random()?, random()?).as_bytes())
+    let json = keystore::encrypt(key, name, passphrase, random()?, random()?)
+        .map_err(|error| CommandError::because("the key could not be encrypted", error))?;
+    write_new(file, json.as_bytes())
 }
 
 /// Opens a key file with the passphrase from the environment or from the terminal.
@@ -275,15 +276,15 @@ pub(super) fn shown(file: &Path) -> String {
 
 /// Writes a new file that only its owner can read. An existing file is never overwritten.
 pub(super) fn write_new(file: &Path, bytes: &[u8]) -> Result<(), CommandError> {
-    let result = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(file)
-        .and_then(|mut open| open.write_all(bytes).and_then(|()| open.sync_all()));
-    result.map_err(|error| match error.kind() {
+    let refused = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::AlreadyExists => exists(file),
         _ => CommandError::because(format!("{} could not be written", file.display()), error),
+    };
+    let mut open = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).map_err(refused)?;
+    open.write_all(bytes).and_then(|()| open.sync_all()).map_err(|error| {
+        // Half a file would stand in the way of the next try.
+        let _ = std::fs::remove_file(file);
+        refused(error)
     })
 }
 

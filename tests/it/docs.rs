@@ -44,8 +44,13 @@ fn every_part_that_can_be_generated_stands_in_a_page() {
     let text: String = ["api.md", "messages.md", "metrics.md", "reasons.md", "strictness.md"]
         .map(|page| fs::read_to_string(root().join("docs").join(page)).unwrap())
         .concat();
-    let mut wanted =
-        vec!["reasons".to_owned(), "token reasons".to_owned(), "metrics".to_owned(), "strictness".to_owned()];
+    let mut wanted = vec![
+        "reasons".to_owned(),
+        "token reasons".to_owned(),
+        "metrics".to_owned(),
+        "strictness".to_owned(),
+        "leniency".to_owned(),
+    ];
     wanted.extend(definitions().into_iter().map(|definition| format!("fields {}", definition.kind)));
     for name in wanted {
         assert!(text.contains(&format!("<!-- begin {name} -->")), "{name}");
@@ -96,6 +101,7 @@ fn part(name: &str) -> String {
         ("token", "reasons") => token_reasons(),
         ("metrics", "") => metrics(),
         ("strictness", "") => crate::corpus::strictness(),
+        ("leniency", "") => crate::corpus::leniency(),
         ("fields", kind) => fields(kind),
         ("example", fixture) => {
             let path = root().join("tests/fixtures/api").join(fixture).with_extension("yaml");

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::super::{Key, Minting};
+use super::super::{Key, MintError, Minting};
 use super::*;
 
 const NOW: Nanos = Nanos(1_767_225_600_000_000_000);
@@ -61,12 +61,38 @@ fn each_member_has_one_form() {
 #[test]
 fn a_link_has_a_bounded_number_of_paths() {
     let parsed = |capabilities, topics| {
-        let token = Token::delegate(&key(1), minting(capabilities, topics), None).unwrap();
+        let Minting { capabilities, topics, .. } = minting(capabilities, topics);
+        let token = Token { topics, capabilities, ..token() };
         Token::parse(&token.to_json()).err().map(|refusal| refusal.reason)
     };
     assert_eq!(parsed(MAX_PATHS, MAX_PATHS), None);
     assert_eq!(parsed(MAX_PATHS + 1, 0), Some(Reason::TooLarge));
     assert_eq!(parsed(1, MAX_PATHS + 1), Some(Reason::TooLarge));
+    // And none is made that nobody would read.
+    let made = |minting| match Token::delegate(&key(1), minting, None) {
+        Err(MintError::NotPermitted { reason, .. }) => Some(reason),
+        other => other.err().map(|error| panic!("{error}")),
+    };
+    assert_eq!(made(minting(MAX_PATHS, MAX_PATHS)), None);
+    assert_eq!(made(minting(MAX_PATHS + 1, 0)), Some(Reason::TooLarge));
+    assert_eq!(made(minting(1, MAX_PATHS + 1)), Some(Reason::TooLarge));
+    let long = Capability::parse(&format!("/{}", "x".repeat(MAX_CAPABILITIES))).unwrap();
+    assert_eq!(made(Minting { capabilities: vec![long], ..minting(1, 0) }), Some(Reason::TooLarge));
+}
+
+#[test]
+fn no_chain_is_made_that_is_too_long_to_read() {
+    let mut chain = token();
+    for _ in 2..MAX_LINKS {
+        chain = Token::delegate(&key(2), minting(1, 0), Some(&chain)).unwrap();
+    }
+    let refused = |result: Result<Token, MintError>| match result {
+        Err(MintError::NotPermitted { reason, .. }) => reason,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused(Token::delegate(&key(2), minting(1, 0), Some(&chain))), Reason::TooDeep);
+    let last = Token::invoke(&key(2), minting(1, 0), Some(&chain)).unwrap();
+    assert_eq!((last.links().count(), last.verify(NOW, &|_| false)), (MAX_LINKS, Ok(())));
 }
 
 #[test]

@@ -68,7 +68,7 @@ fn read_context(file: &Path) -> Result<Context, CommandError> {
 /// What the token is to be used for.
 #[derive(Debug, clap::Args)]
 pub(super) struct Manner {
-    /// What the token is used for. Absent: what it is made for.
+    /// What the token is used for. Absent: to invoke, or to broadcast on --topic; `explain`: what it is made for.
     #[arg(long, value_enum)]
     action: Option<Purpose>,
     /// Topic of a broadcast.
@@ -87,18 +87,24 @@ enum Purpose {
 }
 
 impl Manner {
-    fn usage<'a>(&'a self, token: &Token, audience: &'a Did) -> Result<Usage<'a>, CommandError> {
-        let purpose = match (self.action, &self.topic, token.action()) {
-            (Some(purpose), _, _) => purpose,
-            (None, Some(_), _) | (None, None, Action::Broadcast) => Purpose::Broadcast,
-            (None, None, Action::Delegate) => Purpose::Delegate,
-            (None, None, Action::Invoke | Action::Revoke) => Purpose::Invoke,
-        };
-        Ok(match purpose {
-            Purpose::Invoke => Usage::Invocation { audience },
-            Purpose::Delegate => Usage::Delegation { audience },
-            Purpose::Broadcast => Usage::Broadcast { topic: self.topic.as_ref().ok_or_else(no_topic)? },
-        })
+    /// What the token is to be used for. Not said, it is to ask or to tell, as a node judges it; only whether a delegation
+    /// holds otherwise is looked at first, so that what is wrong with its chain is said before that it is one.
+    fn usage<'a>(&'a self, token: &Token, audience: &'a Did) -> Usage<'a> {
+        match (self.action, &self.topic, token.action()) {
+            (Some(Purpose::Delegate), _, _) | (None, None, Action::Delegate) => Usage::Delegation { audience },
+            (_, Some(topic), _) => Usage::Broadcast { topic },
+            _ => Usage::Invocation { audience },
+        }
+    }
+
+    /// A delegation that holds is still nothing that a node obeys.
+    fn check_action(&self, token: &Token) -> Result<(), Refusal> {
+        if self.action.is_some() || token.action() != Action::Delegate {
+            return Ok(());
+        }
+        let message = "its chain holds, but the token is one to delegate, not to invoke: a node obeys an invocation below \
+                       it. Ask whether it may be passed on with `kubectl hosting token verify --action delegate`";
+        Err(Refusal::new(Reason::CapabilityMissing, None, message))
     }
 }
 
@@ -113,6 +119,8 @@ pub(super) struct Question<'a> {
     pub(super) manner: &'a Manner,
     /// All of these must be given. None: what the token itself gives.
     pub(super) capabilities: &'a [Capability],
+    /// Whether it must be something that a node obeys as it is.
+    pub(super) obeyed: bool,
     pub(super) now: Nanos,
 }
 
@@ -126,7 +134,7 @@ impl Question<'_> {
         };
         let mut first = None;
         for token in &tokens {
-            match self.judge(token)? {
+            match self.judge(token) {
                 Ok(message) => return Ok(Report::accepted(Some(token), token.not_after(), message)),
                 Err(refusal) => first = first.or_else(|| Some(Report::refused(Some(token), &refusal))),
             }
@@ -136,7 +144,7 @@ impl Question<'_> {
 
     /// Arguments that contradict each other are an error, whatever the token says.
     fn check(&self) -> Result<(), CommandError> {
-        let Self { trust, manner: Manner { action, topic }, capabilities, now: _ } = self;
+        let Self { trust, manner: Manner { action, topic }, capabilities, obeyed: _, now: _ } = self;
         if trust.is_none() && (action.is_some() || topic.is_some() || !capabilities.is_empty()) {
             return Err(CommandError::new(
                 "by itself a token is not judged for a use: name whose trust counts, with --context FILE or --audience DID",
@@ -152,23 +160,27 @@ impl Question<'_> {
     }
 
     /// What the token lets its subject do, in words.
-    fn judge(&self, token: &Token) -> Result<Result<String, Refusal>, CommandError> {
-        let Self { trust, manner, capabilities, now } = self;
-        let Some((context, audience)) = trust else { return Ok(by_itself(token, *now)) };
-        let usage = manner.usage(token, audience)?;
+    fn judge(&self, token: &Token) -> Result<String, Refusal> {
+        let Self { trust, manner, capabilities, obeyed, now } = self;
+        let Some((context, audience)) = trust else { return by_itself(token, *now) };
+        let usage = manner.usage(token, audience);
         let asked = if capabilities.is_empty() { token.capabilities() } else { capabilities };
         if asked.is_empty() {
-            return Ok(Err(Refusal::new(Reason::CapabilityMissing, None, "the token gives nothing")));
+            return Err(Refusal::new(Reason::CapabilityMissing, None, "the token gives nothing"));
         }
-        let checked =
-            asked.iter().try_for_each(|capability| context.check(token, token.subject(), &usage, capability, *now));
+        for capability in asked {
+            context.check(token, token.subject(), &usage, capability, *now)?;
+        }
+        if *obeyed {
+            manner.check_action(token)?;
+        }
         let (does, whereto) = match usage {
             Usage::Invocation { audience } => ("invoke", format!("at {audience}")),
             Usage::Delegation { audience } => ("pass on", format!("for {audience}")),
             Usage::Broadcast { topic } => ("broadcast", format!("on {topic}")),
         };
         let paths = asked.iter().map(Capability::as_str).collect::<Vec<_>>().join(" and ");
-        Ok(checked.map(|()| format!("{} may {does} {paths} {whereto} until {}", token.subject(), token.not_after())))
+        Ok(format!("{} may {does} {paths} {whereto} until {}", token.subject(), token.not_after()))
     }
 }
 

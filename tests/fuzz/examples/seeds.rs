@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
-use fuzz::capability::keystore;
-use fuzz::{accepted, invocation, key, node};
+use fuzz::{accepted, invocation, node};
 use serde_json::Value;
 
 const CORPUS: &str = include_str!("../../fixtures/capability/corpus.json");
@@ -38,7 +37,7 @@ fn main() -> io::Result<()> {
     write(&folder, "token", "chain", &invocation().to_json())?;
     write(&folder, "envelope", "invocation", &accepted())?;
     write(&folder, "context", "node", &node().to_json())?;
-    write(&folder, "context", "key", keystore::encrypt(&key(1), "seed", "seed", [1; 64], [1; 16]).as_bytes())?;
+    
     // One change of each kind, outside and inside the tokens.
     for kind in 0..5 {
         write(&folder, "mutated", &format!("outside-{kind}"), &[0, 0, 99, kind, 1])?;

@@ -46,10 +46,14 @@ fuzz_target!(|input: &[u8]| {
     let bytes = if inside { envelope(changed).to_json() } else { changed };
     if let Some(found) = judge(&bytes) {
         assert_eq!(found, *verdict, "another meaning was accepted");
-        // Only white space and escapes differ: read again, all that is signed is the same.
-        let (found, expected) = (Envelope::parse(&bytes).expect("read"), Envelope::parse(good).expect("read"));
+        // Only white space and escapes differ: read again, all of it is the same.
+        let (found, mut expected) = (Envelope::parse(&bytes).expect("read"), Envelope::parse(good).expect("read"));
         let tokens = |envelope: &Envelope| fuzz::capability::parse_token_list(&envelope.capabilities).expect("read");
         assert_eq!(tokens(&found), tokens(&expected));
-        assert_eq!(found.message, expected.message);
+        if inside {
+            // The pipeline has signed other bytes of the same tokens.
+            (expected.capabilities, expected.signature) = (found.capabilities.clone(), found.signature);
+        }
+        assert_eq!(found, expected);
     }
 });

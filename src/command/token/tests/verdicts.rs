@@ -16,13 +16,14 @@ struct Asked {
     trust: Option<(Context, Did)>,
     capabilities: Vec<Capability>,
     manner: Manner,
+    obeyed: bool,
     now: Nanos,
 }
 
 impl Asked {
     fn decide(&self, tokens: Result<Vec<Token>, Refusal>) -> Result<Report, String> {
-        let Self { trust, capabilities, manner, now } = self;
-        let question = Question { trust: trust.clone(), manner, capabilities, now: *now };
+        let Self { trust, capabilities, manner, obeyed, now } = self;
+        let question = Question { trust: trust.clone(), manner, capabilities, obeyed: *obeyed, now: *now };
         question.decide(tokens).map_err(|error| error.to_string())
     }
 
@@ -42,7 +43,7 @@ fn asked(capabilities: &[&str], manner: &[&str]) -> Asked {
         revoke: Vec::new(),
     };
     let capabilities = capabilities.iter().map(|path| Capability::parse(path).unwrap()).collect();
-    Asked { trust: Some((context, provider)), capabilities, manner, now: NOW }
+    Asked { trust: Some((context, provider)), capabilities, manner, obeyed: true, now: NOW }
 }
 
 fn by_itself() -> Asked {
@@ -129,10 +130,17 @@ fn of_a_list_the_first_that_is_accepted_counts_else_the_first_refusal() {
 }
 
 #[test]
-fn a_token_is_judged_for_what_it_is_made_for_unless_another_use_is_named() {
+fn a_delegation_may_be_passed_on_and_is_nothing_that_a_node_obeys() {
     let path = "/hosting/shop/apply";
     let delegation = chain().chain().unwrap().clone();
-    assert_eq!(asked(&[path], &[]).value(&delegation)["verdict"], "accept");
+    let obeyed = asked(&[path], &[]).value(&delegation);
+    assert_eq!((&obeyed["verdict"], &obeyed["reason"]), (&json!("reject"), &json!("CapabilityMissing")));
+    assert!(obeyed["message"].as_str().unwrap().contains("--action delegate"), "{obeyed}");
+    assert_eq!(asked(&[path], &["--action", "delegate"]).value(&delegation)["verdict"], "accept");
+    assert_eq!(Asked { obeyed: false, ..asked(&[path], &[]) }.value(&delegation)["verdict"], "accept");
+    // What is wrong with its chain is said before that it is a delegation.
+    let late = Asked { now: delegation.not_after().plus(Duration::from_nanos(1)), ..asked(&[path], &[]) };
+    assert_eq!(late.value(&delegation)["reason"], "Expired");
     assert_eq!(asked(&[path], &["--action", "invoke"]).value(&delegation)["reason"], "CapabilityMissing");
     let last = Minting { depth: 1, ..minting(&key(2), "/hosting/shop") };
     let grant = Token::delegate(&key(1), last, None).unwrap();
@@ -143,7 +151,9 @@ fn a_token_is_judged_for_what_it_is_made_for_unless_another_use_is_named() {
     let telling = Minting { topics, audience: None, ..minting(&key(2), path) };
     let grant = Token::delegate(&key(1), telling.clone(), None).unwrap();
     let telling = Minting { subject: key(3).did().clone(), ..telling };
-    let link = Token::delegate(&key(2), telling, Some(&grant)).unwrap();
+    let link = Token::delegate(&key(2), telling.clone(), Some(&grant)).unwrap();
+    let told = Token::broadcast(&key(3), Minting { subject: key(3).did().clone(), ..telling.clone() }, None).unwrap();
+    assert_eq!(asked(&[path], &[]).value(&told)["reason"], "CapabilityMissing", "a verdict, not a wrong argument");
     // A delegation may be judged for a topic, but does not let anybody tell it.
     assert_eq!(asked(&[path], &["--topic", "/shop/news"]).value(&link)["reason"], "CapabilityMissing");
     assert_eq!(asked(&[path], &["--topic", "/shop/news"]).value(&chain())["reason"], "CapabilityMissing");
@@ -214,9 +224,9 @@ fn lines_show_the_same() {
 
 #[test]
 fn a_control_character_of_a_path_is_not_printed() {
-    let token = Token::invoke(&key(1), minting(&key(1), "/a\u{9b}2J"), None).unwrap();
-    let tree = by_itself().decide(Ok(vec![token])).unwrap().tree();
-    assert!(tree.contains("/a�2J") && !tree.contains('\u{9b}'), "{tree}");
+    let token = String::from_utf8(chain().to_json()).unwrap().replacen("/hosting/shop", "/a\u{9b}2J", 1);
+    let tree = by_itself().decide(Token::parse(token.as_bytes()).map(|token| vec![token])).unwrap().tree();
+    assert!(tree.contains("is not a capability") && !tree.contains('\u{9b}'), "{tree}");
 }
 
 #[test]

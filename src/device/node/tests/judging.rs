@@ -26,7 +26,7 @@ fn spoiled() -> Vec<Spoiled> {
         }) as Box<dyn Fn(&Rig, Envelope) -> (Key, Envelope)>
     };
     vec![
-        ("no tokens", by_caller(|_, envelope| envelope.capabilities.clear()), "Malformed"),
+        ("no tokens", by_caller(|_, envelope| envelope.capabilities.clear()), "CapabilityMissing"),
         ("an empty list", by_caller(|_, envelope| envelope.capabilities = token_list(&[])), "CapabilityMissing"),
         (
             "an expired message",
