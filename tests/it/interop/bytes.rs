@@ -6,7 +6,12 @@ use dms_operator::capability::{
     Handle, MAX_CAPABILITIES,
     rewrite::{Kind, rewrite},
 };
-use proptest::{collection::vec, option, prelude::*, sample::select};
+use proptest::{
+    collection::vec,
+    option,
+    prelude::*,
+    sample::{Index, select},
+};
 
 use super::{
     answers::{GoAnswers, runner, shown},
@@ -177,20 +182,20 @@ fn go_writes_what_is_written_here() {
     run.unwrap();
 }
 
-/// What makes readers differ: it is put into JSON that is right, or over a part of it.
-const FRAGMENTS: [&[u8]; 40] = [
-    b"\\ud800",
-    b"\\udfff",
-    b"\\ud83d\\ude00",
-    b"\\ude00\\ud83d",
-    b"\\ud83d\\u0041",
-    b"\\u0000",
-    b"\\u003c",
-    b"\\u2028",
-    b"\\u",
-    b"\\x41",
-    b"\\/",
-    b"\\'",
+/// What makes readers differ, put into JSON that is right.
+const PIECES: &[&[u8]] = &[
+    br"\ud800",
+    br"\udfff",
+    br"\ud83d\ude00",
+    br"\ude00\ud83d",
+    br"\ud83d\u0041",
+    br"\u0000",
+    br"\u003c",
+    br"\u2028",
+    br"\u",
+    br"\x41",
+    br"\/",
+    br"\'",
     b"\xff",
     b"\xed\xa0\x80",
     b"\xe2\x82",
@@ -209,17 +214,50 @@ const FRAGMENTS: [&[u8]; 40] = [
     b"00",
     b"[]",
     b"{}",
-    b"\"\"",
+    br#""""#,
     b",",
     b" ",
     b"=",
     b"_-",
-    b"\"sub\":{},",
-    b"\"SUB\":{},",
-    b"\"\\u017fub\":{},",
-    b"\"x\":1,",
-    b"\"depth\":0,",
 ];
+/// The same as members of an object: most are there already, under this name or one that Go takes for it.
+const MEMBERS: &[&[u8]] = &[
+    br#""exp":1,"#,
+    br#""EXP":1,"#,
+    br#""nonce":1,"#,
+    br#""nonce":"AAAAAAAAAAAAAAAA","#,
+    br#""cap":["/x"],"#,
+    br#""cap":null,"#,
+    br#""act":"invoke","#,
+    br#""sub":{},"#,
+    br#""\u017fub":{},"#,
+    br#""be":"x","#,
+    br#""msg":"AA==","#,
+    br#""pub":"","#,
+    br#""uri":"did:key:z6Mko9hTggMwjSTEaJaPUfE6tqcy2xvU6BnNq3e3o8qVBiyH","#,
+    br#""host":"x","#,
+    br#""x":1,"#,
+    br#""depth":0,"#,
+    br#""depth":7,"#,
+];
+
+fn spoiling() -> impl Strategy<Value = (&'static [u8], Index, usize)> {
+    prop_oneof![(select(PIECES), any::<Index>(), 0..4_usize), (select(MEMBERS), any::<Index>(), Just(0))]
+}
+
+/// Puts a fragment over so many bytes: a member where members begin, a piece where a text begins or anywhere.
+fn spoiled(mut json: Vec<u8>, (fragment, at, over): (&[u8], Index, usize)) -> Vec<u8> {
+    let is_member = MEMBERS.contains(&fragment);
+    let before: &[u8] = if is_member { b"{," } else { b"\"" };
+    let mut places: Vec<_> = (0..json.len()).filter(|at| before.contains(&json[*at])).map(|at| at + 1).collect();
+    if places.is_empty() || over % 2 == 1 {
+        places = (0..=json.len()).collect();
+    }
+    let at = *at.get(&places);
+    let over = at..(at + over).min(json.len());
+    json.splice(over, fragment.iter().copied());
+    json
+}
 
 /// Whatever else is accepted here, Go accepts, and writes alike: nothing is read here that Go reads otherwise.
 #[test]
@@ -227,26 +265,25 @@ fn nothing_is_read_here_that_go_reads_otherwise() {
     let _timed = Timed::start();
     let go = GoAnswers::start("rewrite");
     let (accepted, refused) = (Cell::new(0), Cell::new(0));
-    let changed = (values(), vec(any::<u8>(), 0..64), select(&FRAGMENTS[..]), any::<prop::sample::Index>(), 0..4_usize);
-    let run = runner(2 * CASES).run(&changed, |((kind, doc), choices, fragment, at, over)| {
-        let mut json = doc.spelled(&choices);
-        let at = at.index(json.len());
-        json.splice(at..(at + over).min(json.len()), fragment.iter().copied());
-        let Ok(here) = rewrite(kind, &json) else {
-            refused.set(refused.get() + 1);
-            return Ok(());
-        };
-        accepted.set(accepted.get() + 1);
-        let there = go.ask_about(name_of(kind), &json).map_err(TestCaseError::fail)?;
-        let mut there = shown(&there);
-        if kind == Kind::Context {
-            // No signature covers a context file, and no list of roots is an empty one.
-            there = there.replace("\"roots\":null", "\"roots\":[]");
-        }
-        prop_assert_eq!(shown(&here), there, "of {}", shown(&json));
-        Ok(())
-    });
+    let run =
+        runner(2 * CASES).run(&(values(), vec(any::<u8>(), 0..64), spoiling()), |((kind, doc), choices, spoiling)| {
+            let json = spoiled(doc.spelled(&choices), spoiling);
+            let Ok(here) = rewrite(kind, &json) else {
+                refused.set(refused.get() + 1);
+                return Ok(());
+            };
+            accepted.set(accepted.get() + 1);
+            let there = go.ask_about(name_of(kind), &json).map_err(TestCaseError::fail)?;
+            let mut there = shown(&there);
+            if kind == Kind::Context {
+                // No signature covers a context file, and no list of roots is an empty one.
+                there = there.replace("\"roots\":null", "\"roots\":[]");
+            }
+            prop_assert_eq!(shown(&here), there, "of {}", shown(&json));
+            Ok(())
+        });
     run.unwrap();
     let (accepted, refused) = (accepted.get(), refused.get());
-    assert!(accepted >= 30 && refused >= 100, "{accepted} accepted, {refused} refused: this says little");
+    println!("{accepted} accepted, {refused} refused");
+    assert!(accepted >= 15 && refused >= 100, "{accepted} accepted, {refused} refused: this says little");
 }

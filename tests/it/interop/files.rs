@@ -69,9 +69,6 @@ fn a_key_file_made_by_go_opens_here() {
     let (key, passphrase) = (Key::from_seed(seed()), passphrase());
     let text = go_seals(&folder, &key, "<node>", &passphrase);
     assert_eq!(keystore::decrypt(&text, &passphrase).unwrap().expose_seed(), key.expose_seed());
-    let wrong = keystore::decrypt(&text, &format!("{passphrase} "));
-    assert!(matches!(wrong, Err(keystore::KeystoreError::WrongPassphrase)), "{wrong:?}");
-
     fs::write(folder.join("go.json"), text).unwrap();
     let import = ["wallet", "import", "--name", "node", "--key", "go.json"];
     let imported = run(Path::new(OPERATOR), &folder, &passphrase, &import);
@@ -245,6 +242,7 @@ fn a_context_is_read_and_judged_by_as_in_go() {
     });
     run.unwrap();
     let (allowed, refused) = (allowed.get(), refused.get());
+    println!("{allowed} allowed, {refused} refused");
     assert!(allowed >= 30 && refused >= 30, "{allowed} allowed, {refused} refused: this says little");
 }
 
