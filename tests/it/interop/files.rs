@@ -109,10 +109,10 @@ struct Scene {
     asked: usize,
 }
 
-fn link() -> impl Strategy<Value = Link> {
+/// A link; `widest` of ten times with the widest path.
+fn link(widest: u32) -> impl Strategy<Value = Link> {
     let audience = prop_oneof![3 => Just(None), 3 => Just(Some(0)), 1 => (1..PEOPLE).prop_map(Some)];
-    // Mostly the widest.
-    let paths = vec(prop_oneof![3 => Just(0), 1 => 0..5_usize], 1..3);
+    let paths = vec(prop_oneof![widest => Just(0), 10 - widest => 0..5_usize], 1..3);
     let people = (0..PEOPLE, 0..PEOPLE);
     let (ends, depth) = (prop_oneof![4 => Just(9), 1 => 0..9_u64], prop_oneof![2 => Just(0), 1 => 1..3_u64]);
     (people, audience, paths, any::<[u8; 12]>(), ends, depth).prop_map(
@@ -132,9 +132,9 @@ fn link() -> impl Strategy<Value = Link> {
 fn scene() -> impl Strategy<Value = Scene> {
     let others = || subsequence((1..PEOPLE).collect::<Vec<_>>(), 0..3);
     let who = (vec(any::<[u8; 32]>(), PEOPLE), hostile::segment(), others(), 0..5_usize);
-    let context = (vec(link(), 0..3), vec(link(), 0..3));
-    let broken = option::weighted(0.2, (0..3_usize, 0..PEOPLE));
-    (who, context, vec(link(), 1..4), option::weighted(0.2, 0..3_usize), broken).prop_map(
+    let context = (vec(link(3), 0..3), vec(link(5), 0..3));
+    let broken = option::weighted(0.3, (0..3_usize, 0..PEOPLE, any::<bool>()));
+    (who, context, vec(link(7), 1..4), option::weighted(0.2, 0..3_usize), broken).prop_map(
         |((seeds, awkward, roots, asked), (mut require, mut provide), mut presented, revoked, broken)| {
             for (at, anchor) in require.iter_mut().enumerate() {
                 // A root issues it, or the node itself; and to somebody else each, so that none makes another superfluous.
@@ -151,9 +151,10 @@ fn scene() -> impl Strategy<Value = Scene> {
                     presented[at].audience = presented[at - 1].audience;
                 }
             }
-            if let Some((at, by)) = broken {
+            if let Some((at, other, whom)) = broken {
                 let at = at % presented.len();
-                presented[at].issuer = by;
+                let link = &mut presented[at];
+                if whom { link.audience = Some(other).filter(|other| *other < 3) } else { link.issuer = other }
             }
             let last = presented.last_mut().unwrap();
             (last.action, last.depth) = ("invoke", 0);
