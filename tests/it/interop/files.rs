@@ -133,13 +133,15 @@ fn scene() -> impl Strategy<Value = Scene> {
     let others = || subsequence((1..PEOPLE).collect::<Vec<_>>(), 0..3);
     let who = (vec(any::<[u8; 32]>(), PEOPLE), hostile::segment(), others(), 0..5_usize);
     let context = (vec(link(3), 0..3), vec(link(5), 0..3));
-    let broken = option::weighted(0.3, (0..3_usize, 0..PEOPLE, any::<bool>()));
-    (who, context, vec(link(7), 1..4), option::weighted(0.2, 0..3_usize), broken).prop_map(
+    let broken = option::weighted(0.3, (0..5_usize, 0..PEOPLE, any::<bool>()));
+    (who, context, vec(link(8), 1..5), option::weighted(0.2, 0..3_usize), broken).prop_map(
         |((seeds, awkward, roots, asked), (mut require, mut provide), mut presented, revoked, broken)| {
+            let first = presented[0].issuer;
             for (at, anchor) in require.iter_mut().enumerate() {
-                // A root issues it, or the node itself; and to somebody else each, so that none makes another superfluous.
+                // A root issues it, or the node itself; to who begins the chain, and to somebody else, so that none makes
+                // another superfluous.
                 anchor.issuer = roots.get(at).copied().unwrap_or_default();
-                anchor.subject = at + 1;
+                anchor.subject = if at == 0 { first } else { first % (PEOPLE - 1) + 1 };
             }
             for (at, anchor) in provide.iter_mut().enumerate() {
                 (anchor.issuer, anchor.subject) = (at + 1, 0);
