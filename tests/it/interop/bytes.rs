@@ -285,5 +285,5 @@ fn nothing_is_read_here_that_go_reads_otherwise() {
     run.unwrap();
     let (accepted, refused) = (accepted.get(), refused.get());
     println!("{accepted} accepted, {refused} refused");
-    assert!(accepted >= 15 && refused >= 100, "{accepted} accepted, {refused} refused: this says little");
+    assert!(accepted >= 10 && refused >= 100, "{accepted} accepted, {refused} refused: this says little");
 }
