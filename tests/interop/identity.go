@@ -66,11 +66,11 @@ func keyOfDID(did DID) (ed25519.PublicKey, error) {
 }
 
 func actorOf(public ed25519.PublicKey) ID {
-	return ID{Public: base32.StdEncoding.EncodeToString(append(append([]byte{}, protobufPrefix...), public...))}
+	return ID{Public: Base32(base32.StdEncoding.EncodeToString(append(append([]byte{}, protobufPrefix...), public...)))}
 }
 
 func keyOfActor(id ID) (ed25519.PublicKey, error) {
-	raw, err := base32.StdEncoding.DecodeString(id.Public)
+	raw, err := base32.StdEncoding.DecodeString(string(id.Public))
 	if err != nil || len(raw) != 36 || string(raw[:4]) != string(protobufPrefix) {
 		return nil, fmt.Errorf("%q is not the actor ID of an Ed25519 key", id.Public)
 	}

@@ -151,7 +151,7 @@ func (c Call) accept(request Envelope, from peer.ID, body []byte) (json.RawMessa
 	if err != nil {
 		return nil, err
 	}
-	if err := authorise(tokens, c.key.DID(), signer, nil, reply.Behaviour, now); err != nil {
+	if err := (Trust{self: c.key.DID()}).authorise(tokens, signer, reply.Behaviour, now); err != nil {
 		return nil, fmt.Errorf("the reply has no right to the continuation: %w", err)
 	}
 	return reply.Message, nil

@@ -30,7 +30,8 @@ func (t Token) verify(now uint64, below uint64) error {
 	if c.Depth > 0 && below > c.Depth {
 		return fmt.Errorf("the token of %s is delegated deeper than %d", c.Issuer.URI, c.Depth)
 	}
-	if c.Chain != nil {
+	// Of a revocation only expiry and signature count.
+	if c.Chain != nil && c.Action != "revoke" {
 		if err := c.allowedBy(*c.Chain, now, below); err != nil {
 			return err
 		}
@@ -103,20 +104,22 @@ func (t Token) invokes(subject, audience DID, capability string) error {
 	return nil
 }
 
-// authorise looks for one token in `list` that lets `subject` invoke `capability` at `self`, anchored at `self` or a root.
-// The error tells of the token that came nearest: a self-signed one without an anchor is the least telling.
-func authorise(list []Token, self, subject DID, roots []DID, capability string, now uint64) error {
-	anchors := append([]DID{self}, roots...)
+// authorise looks for one token in `list` that lets `subject` invoke `capability` at this node, anchored at the node
+// itself, at a root, or admitted by a require anchor. The error tells of the token that came nearest: a self-signed one
+// without an anchor is the least telling.
+func (t Trust) authorise(list []Token, subject DID, capability string, now uint64) error {
+	anchors := append([]DID{t.self}, t.roots...)
 	failure := errors.New("no token at all")
 	for _, token := range list {
 		if token.DMS.Action != "invoke" {
 			continue
 		}
-		err := token.verify(now, 0)
+		err := t.verify(token, now)
 		if err == nil {
-			err = token.invokes(subject, self, capability)
+			err = token.invokes(subject, t.self, capability)
 		}
-		if err == nil && !token.anchored(anchors) {
+		admits := func(anchor Token) bool { return anchor.admits(token) }
+		if err == nil && !token.anchored(anchors) && !slices.ContainsFunc(t.require, admits) {
 			err = fmt.Errorf("no link of the token of %s is issued by a root", token.DMS.Issuer.URI)
 		}
 		if err == nil {

@@ -3,8 +3,12 @@
 //
 //	dms-peer serve  --seed <64 hex> [--root <did>]… [--listen <multiaddr>] [--polite]
 //	dms-peer invoke --seed <64 hex> --to <multiaddr/p2p/…> --behaviour <path> [--message <json>] [--grant <token json>]
+//	dms-peer rewrite | verify | mint | judge
+//	dms-peer keystore seal --seed <64 hex> --id <name> | open --file <key file>
 //
-// Both print one JSON object a line. `serve` runs until its standard input ends; `invoke` ends with 3 when no reply came.
+// The first two print one JSON object a line. `serve` runs until its standard input ends; `invoke` ends with 3 when no
+// reply came. The next four answer each line of their standard input with one line: they read and write the types of the
+// protocol, check and make signatures, and judge by a context file. `keystore` takes its passphrase from DMS_PASSPHRASE.
 package main
 
 import (
@@ -59,7 +63,7 @@ func (d *dids) Set(text string) error {
 
 func main() {
 	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, "dms-peer: say serve or invoke")
+		fmt.Fprintln(os.Stderr, "dms-peer: say serve, invoke, keystore, rewrite, verify, mint or judge")
 		os.Exit(2)
 	}
 	var err error
@@ -68,8 +72,18 @@ func main() {
 		err = serve(os.Args[2:])
 	case "invoke":
 		err = invoke(os.Args[2:])
+	case "keystore":
+		err = keystore(os.Args[2:])
+	case "rewrite":
+		err = answerLines(os.Stdin, os.Stdout, rewrite)
+	case "verify":
+		err = answerLines(os.Stdin, os.Stdout, verify)
+	case "mint":
+		err = answerLines(os.Stdin, os.Stdout, mint)
+	case "judge":
+		err = answerLines(os.Stdin, os.Stdout, judge)
 	default:
-		err = fmt.Errorf("no command %q: say serve or invoke", os.Args[1])
+		err = fmt.Errorf("no command %q: say serve, invoke, keystore, rewrite, verify, mint or judge", os.Args[1])
 	}
 	if errors.Is(err, errNoReply) {
 		os.Exit(3)

@@ -95,7 +95,7 @@ func (n *Node) accept(from peer.ID, body []byte) (Envelope, *drop) {
 	if err != nil {
 		return envelope, &drop{"Undecodable", err}
 	}
-	if err := authorise(tokens, n.key.DID(), signer, n.roots, envelope.Behaviour, now); err != nil {
+	if err := (Trust{self: n.key.DID(), roots: n.roots}).authorise(tokens, signer, envelope.Behaviour, now); err != nil {
 		return envelope, &drop{"NotAuthorised", err}
 	}
 	return envelope, nil

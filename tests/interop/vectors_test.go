@@ -71,7 +71,7 @@ func TestIdentity(t *testing.T) {
 			"BAAREIHNJEUMMKGRYLDOV2IDHCIFTFLBFFMSOOS4MP4TMNWBIYKKZBZX2E======", "12D3KooWRndVhVZPCiQwHBBBdg769GyrPUW13zxwqQyf9r3ANaba"},
 	} {
 		key := seeded(t, one.seed)
-		want := Handle{ID{one.actor}, DID{one.did}, Address{one.peer, "root"}}
+		want := Handle{ID{Base32(one.actor)}, DID{one.did}, Address{one.peer, "root"}}
 		if got, err := key.Handle("root"); err != nil || got != want {
 			t.Errorf("seed %s: %+v, %v", one.seed, got, err)
 		}
@@ -79,7 +79,7 @@ func TestIdentity(t *testing.T) {
 		if err != nil || !bytes.Equal(fromDID, key.public()) {
 			t.Errorf("%s: %x, %v", one.did, fromDID, err)
 		}
-		fromActor, err := keyOfActor(ID{one.actor})
+		fromActor, err := keyOfActor(ID{Base32(one.actor)})
 		if err != nil || !bytes.Equal(fromActor, key.public()) {
 			t.Errorf("%s: %x, %v", one.actor, fromActor, err)
 		}
@@ -211,7 +211,7 @@ func TestAuthorise(t *testing.T) {
 		{"T1 without a root", t1, u.DID(), n.DID(), nil, "/dms/node/peers/list", expire, false},
 		{"T1 of a root", t1, u.DID(), n.DID(), []DID{u.DID()}, "/dms/node/peers/list", expire, true},
 	} {
-		err := authorise([]Token{one.token}, one.self, one.subject, one.roots, one.capability, one.now)
+		err := Trust{self: one.self, roots: one.roots}.authorise([]Token{one.token}, one.subject, one.capability, one.now)
 		if (err == nil) != one.allowed {
 			t.Errorf("%s: %v", one.name, err)
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/ed25519"
 	"crypto/rand"
+	"encoding/base32"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,9 +17,19 @@ type DID struct {
 	URI string `json:"uri,omitempty"`
 }
 
-// ID is an actor's public key in base32.
+// ID is an actor's public key.
 type ID struct {
-	Public string `json:"pub"`
+	Public Base32 `json:"pub"`
+}
+
+// Base32 is the text of bytes. It is decoded when it is read and so always written in its one form.
+type Base32 string
+
+// UnmarshalText takes what Go's decoder takes: line breaks and unused bits, but no lower case.
+func (b *Base32) UnmarshalText(text []byte) error {
+	raw, err := base32.StdEncoding.DecodeString(string(text))
+	*b = Base32(base32.StdEncoding.EncodeToString(raw))
+	return err
 }
 
 // Address says on which host and in which inbox an actor listens.

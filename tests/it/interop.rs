@@ -1,5 +1,5 @@
-//! The device link against an independent peer: go-libp2p, Go's own JSON and Ed25519, written from the protocol notes
-//! (`tests/interop`). Two ends of our own that agree would prove nothing.
+//! The device link, the bytes, the signatures and the files against an independent peer: go-libp2p, Go's own JSON and
+//! Ed25519, written from the protocol notes (`tests/interop`). Two ends of our own that agree would prove nothing.
 
 use std::{
     collections::BTreeMap,
@@ -30,6 +30,12 @@ use tokio::{
 };
 
 use crate::{definitions::root, timed::Timed};
+
+mod answers;
+mod bytes;
+mod files;
+mod hostile;
+mod signed;
 
 const SOON: Duration = Duration::from_secs(20);
 const SELF: &str = "/dms/node/peers/self";
