@@ -195,7 +195,7 @@ impl Signing {
         }
         let envelope = Envelope {
             to: Handle::root_of(&self.provider),
-            behaviour: behaviour.to_string(),
+            behaviour: behaviour.as_str().to_owned(),
             from: Handle::of(self.key.did(), None, None),
             nonce: u64::from_le_bytes(random()?),
             expires,

@@ -52,7 +52,7 @@ struct Link {
 
 impl Link {
     fn of(number: usize, token: &Token) -> Self {
-        let texts = |paths: &[Capability]| paths.iter().map(ToString::to_string).collect();
+        let texts = |paths: &[Capability]| paths.iter().map(|path| path.as_str().to_owned()).collect();
         Self {
             number,
             action: token.action().as_str(),

@@ -61,7 +61,7 @@ fn handle_doc(handle: Handle) -> Doc {
 
 /// The members of one link, signed by nobody.
 fn link() -> impl Strategy<Value = Vec<(&'static str, Doc)>> + Clone {
-    let paths = |some| vec(path().prop_map(|path| Doc::Text(path.to_string())), some);
+    let paths = |some| vec(path().prop_map(|path| Doc::Text(path.as_str().to_owned())), some);
     (
         select(vec!["invoke", "delegate", "broadcast", "revoke"]),
         did_doc(),

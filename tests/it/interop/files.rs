@@ -48,7 +48,7 @@ fn a_key_file_made_here_opens_in_go() {
     let _timed = Timed::start();
     let folder = scratch(&format!("keystore-{}", name()));
     let (key, passphrase, called) = (Key::from_seed(seed()), passphrase(), format!("\"<é😀>\\{}", name()));
-    let text = keystore::encrypt(&key, &called, &passphrase, rand::random(), rand::random());
+    let text = keystore::encrypt(&key, &called, &passphrase, rand::random(), rand::random()).unwrap();
     fs::write(folder.join("key.json"), text).unwrap();
     let opened = go_opens(&folder, "key.json", &passphrase).unwrap();
     assert_eq!(opened, json!({ "id": called, "seed": hex::encode(key.expose_seed()), "did": key.did() }));

@@ -99,7 +99,7 @@ impl Plan {
 
     /// Made by Go.
     fn there(&self, go: &GoAnswers) -> Vec<u8> {
-        let paths = |paths: &[Capability]| paths.iter().map(Capability::to_string).collect::<Vec<_>>();
+        let paths = |paths: &[Capability]| paths.iter().map(|path| path.as_str().to_owned()).collect::<Vec<_>>();
         let claims = |(at, link): (usize, &Planned)| {
             json!({
                 "act": self.action(at), "iss": uri(Some(self.keys[at].did())), "sub": uri(Some(self.keys[at + 1].did())),
