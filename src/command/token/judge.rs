@@ -179,7 +179,7 @@ impl Question<'_> {
             Usage::Delegation { audience } => ("pass on", format!("for {audience}")),
             Usage::Broadcast { topic } => ("broadcast", format!("on {topic}")),
         };
-        let paths = asked.iter().map(Capability::as_str).collect::<Vec<_>>().join(" and ");
+        let paths = asked.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
         Ok(format!("{} may {does} {paths} {whereto} until {}", token.subject(), token.not_after()))
     }
 }
