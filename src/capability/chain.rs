@@ -3,6 +3,16 @@
 use super::key;
 use super::{Action, Capability, Did, Nanos, Reason, Refusal, RevocationKey, Token};
 
+/// Most bytes that all signatures of a chain cover together. Eight links of a usual size cover a third of it.
+const MAX_SIGNED: usize = 49_152;
+
+/// A link and what its issuer signs.
+pub(super) struct SignedLink<'a> {
+    below: usize,
+    link: &'a Token,
+    bytes: Vec<u8>,
+}
+
 /// A token with the links above it, the leaf first.
 pub(super) struct Chain<'a> {
     links: Vec<&'a Token>,
@@ -113,13 +123,26 @@ impl<'a> Chain<'a> {
 
     /// Checks the signature of every link, the root's first.
     pub(super) fn check_signatures(&self) -> Result<(), Refusal> {
-        let mut above = String::new();
+        self.signed_links()?
+            .into_iter()
+            .try_for_each(|SignedLink { below, link, bytes }| self.check_signature(below, link, &bytes))
+    }
+
+    /// What each link signs, the root's first. Every link signs all above it, so the bytes are many more than the chain's.
+    pub(super) fn signed_links(&self) -> Result<Vec<SignedLink<'a>>, Refusal> {
+        let (mut above, mut total) = (String::new(), 0);
+        let mut links = Vec::with_capacity(self.links.len());
         for (below, link) in self.root_first() {
             let (signed, whole) = link.signed_bytes_below(&above);
-            self.check_signature(below, link, signed.as_bytes())?;
+            total += signed.len();
+            if total > MAX_SIGNED {
+                let what = format!("is one too many of this size: more than {MAX_SIGNED} bytes would be hashed");
+                return Err(self.refuse(below, Reason::TooLarge, what));
+            }
+            links.push(SignedLink { below, link, bytes: signed.into_bytes() });
             above = whole;
         }
-        Ok(())
+        Ok(links)
     }
 
     /// Checks the signature of the last link alone.

@@ -136,6 +136,8 @@ impl Token {
             return Err(MintError::NotPermitted { reason: Reason::TooDeep, message });
         }
         let token = token.signed(key);
+        let read = Chain::of(&token).signed_links().map(drop);
+        read.map_err(|refusal| MintError::NotPermitted { reason: refusal.reason, message: refusal.message })?;
         let bytes = token.to_json().len();
         if bytes > MAX_CAPABILITIES {
             let message = format!("the token would have {bytes} bytes, more than the {MAX_CAPABILITIES} that are read");

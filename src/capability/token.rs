@@ -10,7 +10,7 @@ use super::{Capability, Did, DidError, KnownDids, MAX_CAPABILITIES, Nanos, Reaso
 /// Most links that a chain may have; longer ones are refused before any signature is checked.
 pub const MAX_LINKS: usize = 8;
 /// Most capabilities, and most topics, that one link may have: each is compared with each of the link above.
-pub const MAX_PATHS: usize = 64;
+pub const MAX_PATHS: usize = 32;
 
 /// Why a single token of a list is left out instead of refusing the list.
 const LEFT_OUT: [Reason; 3] = [Reason::UnsupportedKey, Reason::NotSigned, Reason::BadSignature];

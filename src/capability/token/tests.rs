@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use super::super::key::counted;
 use super::super::{Key, MintError, Minting};
 use super::*;
 
@@ -78,6 +79,29 @@ fn a_link_has_a_bounded_number_of_paths() {
     assert_eq!(made(minting(1, MAX_PATHS + 1)), Some(Reason::TooLarge));
     let long = Capability::parse(&format!("/{}", "x".repeat(MAX_CAPABILITIES))).unwrap();
     assert_eq!(made(Minting { capabilities: vec![long], ..minting(1, 0) }), Some(Reason::TooLarge));
+}
+
+#[test]
+fn what_the_signatures_of_a_chain_cover_is_bounded() {
+    let full = || {
+        let path = |index| Capability::parse(&format!("/{index:060}")).unwrap();
+        Minting { capabilities: (0..MAX_PATHS).map(path).collect(), subject: key(1).did().clone(), ..minting(1, 0) }
+    };
+    let (mut chain, mut links) = (Token::delegate(&key(1), full(), None).unwrap(), 1);
+    let refused = loop {
+        match Token::delegate(&key(1), full(), Some(&chain)) {
+            Ok(longer) => (chain, links) = (longer, links + 1),
+            Err(MintError::NotPermitted { reason, .. }) => break reason,
+            Err(other) => panic!("{other}"),
+        }
+    };
+    assert_eq!((refused, links), (Reason::TooLarge, 5));
+    // Nobody is kept from signing such a chain; no signature of it is checked.
+    let mut longer = Token { chain: Some(Box::new(chain.clone())), ..chain.clone() };
+    longer.signature = key(1).sign(&longer.signed_bytes());
+    let (result, checks) = counted::during(|| longer.verify(NOW, &|_| false));
+    assert_eq!((result.map_err(|refusal| refusal.reason), checks), (Err(Reason::TooLarge), 0));
+    assert_eq!(chain.verify(NOW, &|_| false), Ok(()));
 }
 
 #[test]

@@ -196,6 +196,9 @@ impl Biscuits {
     }
 }
 
+/// Capabilities of each link, so that eight links have as much under their signatures as is read.
+const WIDE: usize = 19;
+
 /// Tokens of at most 16 KiB that cost as much as they can.
 pub fn hostile() -> Vec<(&'static str, Vec<u8>)> {
     let deep = [&b"{\"dms\":".repeat(2000)[..], b"{}"].concat();
@@ -203,7 +206,7 @@ pub fn hostile() -> Vec<(&'static str, Vec<u8>)> {
     let end = long.len();
     long.splice(end - 2..end - 2, format!(",\"x\":\"{}\"", "a".repeat(12_000)).bytes());
     vec![
-        ("eight full links, the last signature wrong", spoiled(full(MAX_PATHS))),
+        ("eight links, as long as they may be, the last signature wrong", spoiled(full(WIDE))),
         ("eight short links, the last signature wrong", spoiled(full(1))),
         ("nested too deep", deep),
         ("an unknown member", long),
@@ -216,7 +219,7 @@ pub fn hostile() -> Vec<(&'static str, Vec<u8>)> {
 fn full(count: usize) -> Vec<u8> {
     let wide = |position: usize| Minting {
         capabilities: (0..count)
-            .map(|index| Capability::parse(&format!("/capability/{index:010}")).expect("a path"))
+            .map(|index| Capability::parse(&format!("/capability/of/some/length/{index:020}")).expect("a path"))
             .collect(),
         ..minting(&key(position + 1), position)
     };
