@@ -11,7 +11,7 @@ SECONDS_FILE := $(TARGET)/tmp/test-seconds
 .PHONY: help tools demo test soak fuzz coverage mutants bench-capability sabotage fmt crds chart
 
 help: ## What can be made
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
 
 tools: ## The commands that demo and tests run beside the operator, at pinned versions
 	@tests/tools/build.sh
