@@ -197,14 +197,14 @@ impl Context {
         let mut first = None;
         // Whoever sends many tokens with wrong signatures is not asked for all of them.
         let mut links_left = 2 * MAX_LINKS;
-        for capability in capabilities {
+        'tried: for capability in capabilities {
             for token in &tokens {
                 match self.check(token, sender, usage, capability, now) {
                     Ok(()) => return Ok(()),
                     Err(refusal) => {
                         let spent = if refusal.reason == Reason::BadSignature { token.links().count() } else { 0 };
                         first = first.or(Some(refusal));
-                        let Some(left) = links_left.checked_sub(spent) else { break };
+                        let Some(left) = links_left.checked_sub(spent) else { break 'tried };
                         links_left = left;
                     }
                 }

@@ -21,7 +21,7 @@ impl Refusal {
     }
 
     /// A refusal that says `what` and then the next step of its reason.
-    pub(super) fn explained(reason: Reason, what: impl std::fmt::Display) -> Self {
+    pub fn explained(reason: Reason, what: impl std::fmt::Display) -> Self {
         Self::new(reason, None, format!("{what}. {}", reason.next_step()))
     }
 

@@ -125,14 +125,8 @@ impl<'de> Deserialize<'de> for Name<'de> {
 pub(super) fn read<'a>(bytes: &'a [u8], limit: usize, what: &'static str) -> Result<Tree<'a>, Refusal> {
     if bytes.len() > limit {
         let length = bytes.len();
-        return Err(Refusal::new(
-            Reason::TooLarge,
-            None,
-            format!(
-                "the {what} has {length} bytes, more than the {limit} that are read. {}",
-                Reason::TooLarge.next_step()
-            ),
-        ));
+        let message = format!("the {what} has {length} bytes, more than the {limit} that are read");
+        return Err(Refusal::explained(Reason::TooLarge, message));
     }
     serde_json::from_slice(bytes).map_err(|error| match error.classify() {
         Category::Data => malformed(format!("the {what} is not read: {error}")),

@@ -84,16 +84,12 @@ impl Question {
     /// Who sent it and for what, when it is what is asked and everything for it is given.
     fn judge(&self, envelope: &Envelope) -> Result<(Did, Capability), Refusal> {
         let Self { context, capability, topic, now } = self;
-        let refused =
-            |reason: Reason, what: String| Refusal::new(reason, None, format!("{what}. {}", reason.next_step()));
         let behaviour = Capability::parse(&envelope.behaviour).map_err(|error| {
-            refused(Reason::Malformed, format!("the envelope asks for what no capability gives: {error}"))
+            Refusal::explained(Reason::Malformed, format!("the envelope asks for what no capability gives: {error}"))
         })?;
         if let Some(wanted) = capability.as_ref().filter(|wanted| **wanted != behaviour) {
-            return Err(refused(
-                Reason::WrongBehaviour,
-                format!("the envelope asks for {behaviour}, not for {wanted}"),
-            ));
+            let message = format!("the envelope asks for {behaviour}, not for {wanted}");
+            return Err(Refusal::explained(Reason::WrongBehaviour, message));
         }
         match topic {
             None => context.authorise(envelope, &behaviour, *now)?,
