@@ -94,10 +94,12 @@ pub(super) async fn establish(
     }
 
     let standing = authorise(&current, &rules(highest.as_ref()));
-    let used = {
+    let used = if rests_on_revoked(subject, context) {
         let otherwise = Rules { revoked: &|_| false, denied: &BTreeSet::new(), ..rules(None) };
         let objects = kept.iter().map(|revision| &revision.object).chain([&current]);
         newly_used(context, objects, &otherwise)
+    } else {
+        Vec::new()
     };
     for (key, link) in used {
         revocation::used(context, &key, link).await;
@@ -192,6 +194,13 @@ fn note_links(subject: &Subject, context: &Context, kept: &[Revision], unknown: 
     let objects = kept.iter().map(|revision| &revision.object).chain(unknown);
     let found: BTreeSet<RevocationKey> = objects.flat_map(links).map(|link| link.key).collect();
     context.remember(&subject.uid, |memory| memory.links = Some(found));
+}
+
+/// Whether a link that was noted is taken back. Mostly none is, and then no chain has to be read again.
+fn rests_on_revoked(subject: &Subject, context: &Context) -> bool {
+    context.remember(&subject.uid, |memory| {
+        memory.links.as_ref().is_none_or(|links| links.iter().any(|key| context.revocations.revoked(key)))
+    })
 }
 
 /// The revocations for which one of these objects is refused that would otherwise be accepted, where that is news, each with
