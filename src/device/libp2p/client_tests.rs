@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::client::{AHEAD, DmsClient};
 use super::counters::Dropped;
 use super::frame::Body;
-use super::link::{InboundFrame, Link, LinkConfig};
+use super::link::{InboundFrame, Link, LinkConfig, Via};
 use super::rig::{random_bytes, random_key, until};
 use crate::capability::{Action, Capability, Did, Envelope, Handle, Key, Minting, Nanos, Token, parse_token_list};
 use crate::device::node::OutboundFrame;
@@ -91,7 +91,7 @@ async fn a_request_is_what_a_node_accepts() {
     let calling = client.call(&device.target, SELF, asked.clone(), SOON);
     let answering = async {
         let (frame, request) = device.request().await;
-        assert_eq!((&frame.peer, frame.inbox.as_str()), (&own, "root"));
+        assert_eq!((&frame.peer, &frame.via), (&own, &Via::Inbox("root".to_owned())));
         let signer = request.verify(now()).unwrap();
         assert_eq!(signer.peer_id(), own);
         assert_eq!(request.to, Handle::root_of(device.key.did()));
@@ -140,7 +140,7 @@ async fn what_a_request_says_is_not_printed() {
     let call = client.prepare(&device.target, SELF, json!({"seed": "of a site"}), SOON).unwrap();
     let PreparedCall { nonce, expires, frame, .. } = call.clone();
     assert_eq!(format!("{call:?}"), format!("PreparedCall({nonce} until {expires}, {} bytes)", frame.len()));
-    let arrived = InboundFrame { peer: "12D3KooW".to_owned(), inbox: "root".to_owned(), body: frame.clone() };
+    let arrived = InboundFrame { peer: "12D3KooW".to_owned(), via: Via::Inbox("root".to_owned()), body: frame.clone() };
     assert_eq!(format!("{arrived:?}"), format!("InboundFrame(root from 12D3KooW, {} bytes)", frame.len()));
     assert_eq!(format!("{:?}", Body(frame.clone())), format!("{} bytes", frame.len()));
     let reply = OutboundFrame { peer: "12D3KooW".to_owned(), inbox: "user-1".to_owned(), body: frame.clone() };

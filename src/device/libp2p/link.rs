@@ -36,13 +36,31 @@ pub struct LinkConfig {
     pub inboxes: Vec<String>,
 }
 
+/// How a message came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// For one inbox, over a stream of its own.
+    Inbox(String),
+    /// For all who listen to a topic.
+    Topic(String),
+}
+
+impl fmt::Display for Via {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inbox(inbox) => write!(f, "inbox {inbox}"),
+            Self::Topic(topic) => write!(f, "topic {topic}"),
+        }
+    }
+}
+
 /// A message that arrived.
 #[derive(Clone, PartialEq, Eq)]
 pub struct InboundFrame {
-    /// Peer ID of the connection that it came over, proved by the handshake.
+    /// Peer ID of who sent it: proved by the handshake of its connection, or by its signature over what goes to a topic.
     pub peer: String,
-    /// The inbox it is for.
-    pub inbox: String,
+    /// How it came.
+    pub via: Via,
     /// The message, an envelope as a rule.
     pub body: Vec<u8>,
 }
@@ -50,7 +68,7 @@ pub struct InboundFrame {
 impl fmt::Debug for InboundFrame {
     /// Without the message, which may hold what a deployment is told in secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "InboundFrame({} from {}, {} bytes)", self.inbox, self.peer, self.body.len())
+        write!(f, "InboundFrame({} from {}, {} bytes)", self.via, self.peer, self.body.len())
     }
 }
 

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::counters::Dropped;
-use super::link::{InboundFrame, Link, LinkConfig, LinkError, MAX_BODY_SENT, SendError};
+use super::link::{InboundFrame, Link, LinkConfig, LinkError, MAX_BODY_SENT, SendError, Via};
 use super::rig::{random_key, until};
 use super::task::{FEW, LONG};
 use crate::capability::Key;
@@ -37,7 +37,7 @@ async fn messages_of_every_size_arrive_whole() {
     for length in [0, 1, 7, 8, 1347, 16_384, 262_144, 262_145, MAX_BODY_SENT] {
         let body: Vec<u8> = (0..length).map(|index| u8::try_from(index % 251).unwrap()).collect();
         link.send(device.peer_id(), &addresses, "root", body.clone(), SOON).await.unwrap();
-        let want = InboundFrame { peer: link.peer_id().to_owned(), inbox: "root".to_owned(), body };
+        let want = InboundFrame { peer: link.peer_id().to_owned(), via: Via::Inbox("root".to_owned()), body };
         assert!(next(&mut arrived).await == want, "{length}");
     }
     let too_long = link.send(device.peer_id(), &addresses, "root", vec![0; MAX_BODY_SENT + 1], SOON).await;
@@ -154,7 +154,11 @@ async fn a_reply_takes_the_connection_of_the_caller() {
     caller.send(device.peer_id(), &addresses, "root", b"question".to_vec(), SOON).await.unwrap();
     let question = next(&mut at_device).await;
     device.send(&question.peer, &[], "user-7", b"answer".to_vec(), SOON).await.unwrap();
-    let want = InboundFrame { peer: device.peer_id().to_owned(), inbox: "user-7".to_owned(), body: b"answer".to_vec() };
+    let want = InboundFrame {
+        peer: device.peer_id().to_owned(),
+        via: Via::Inbox("user-7".to_owned()),
+        body: b"answer".to_vec(),
+    };
     assert_eq!(next(&mut at_caller).await, want);
 }
 

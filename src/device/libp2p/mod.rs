@@ -34,4 +34,4 @@ mod rig;
 
 pub use client::DmsClient;
 pub use counters::{Dropped, LinkCounters};
-pub use link::{InboundFrame, Link, LinkConfig, LinkError, MAX_BODY_SENT, SendError};
+pub use link::{InboundFrame, Link, LinkConfig, LinkError, MAX_BODY_SENT, SendError, Via};

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 use super::counters::Dropped;
-use super::link::InboundFrame;
+use super::link::{InboundFrame, Via};
 use crate::capability::{ActorId, Did, Envelope, Nanos};
 
 /// By continuation.
@@ -59,7 +59,7 @@ impl Pending {
 
     /// Judges what arrived and gives it to the call that awaits it. What costs least is tested first; the signature last.
     pub(super) fn accept(&self, frame: &InboundFrame, now: Nanos) -> Result<(), Dropped> {
-        if frame.inbox != self.inbox {
+        if !matches!(&frame.via, Via::Inbox(inbox) if *inbox == self.inbox) {
             return Err(Dropped::ForeignInbox);
         }
         let envelope = Envelope::parse(&frame.body).map_err(|_| Dropped::Undecodable)?;

@@ -15,7 +15,7 @@ use super::backoff;
 use super::behaviour::{FrameEvent, SendFailure, SendId};
 use super::counters::{Dropped, LinkCounters};
 use super::frame::Body;
-use super::link::{InboundFrame, SendError};
+use super::link::{InboundFrame, SendError, Via};
 use super::swarm::{Behaviour, BehaviourEvent};
 
 /// How long after its last use a lost connection is still set up again, so that replies under way find us.
@@ -283,7 +283,12 @@ impl Task {
                 let waiting = self.frames.max_capacity() - self.frames.capacity();
                 let crowded = body.len() > LONG && waiting >= FEW;
                 // Never wait here: who takes these may be waiting for this task itself.
-                if crowded || self.frames.try_send(InboundFrame { peer: peer.to_string(), inbox, body }).is_err() {
+                if crowded
+                    || self
+                        .frames
+                        .try_send(InboundFrame { peer: peer.to_string(), via: Via::Inbox(inbox), body })
+                        .is_err()
+                {
                     self.counters.count_dropped(Dropped::QueueFull);
                     if may_warn(&mut self.warned, Instant::now()) {
                         tracing::warn!(%peer, "messages are dropped: more arrive than are taken");

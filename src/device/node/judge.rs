@@ -4,7 +4,10 @@
 use super::behaviours::Behaviour;
 use crate::{
     capability::{ActorId, Capability, Context, Did, Envelope, Nanos, Refusal},
-    device::{dms::path::ROOT_INBOX, libp2p::InboundFrame},
+    device::{
+        dms::path::ROOT_INBOX,
+        libp2p::{InboundFrame, Via},
+    },
 };
 
 /// A message that may be acted on.
@@ -30,12 +33,12 @@ pub(super) struct Dropped {
 
 /// Decides about one frame.
 pub(super) fn judge(frame: &InboundFrame, context: &Context, now: Nanos) -> Result<Judged, Dropped> {
-    let InboundFrame { peer, inbox, body } = frame;
+    let InboundFrame { peer, via, body } = frame;
     let envelope = Envelope::parse(body).map_err(|refusal| refused(String::new(), &refusal))?;
     let drop = |reason, message: &str| {
         Err(Dropped { behaviour: envelope.behaviour.clone(), reason, message: message.to_owned() })
     };
-    if inbox != ROOT_INBOX || envelope.to.id != ActorId::of(&context.did) {
+    if !matches!(via, Via::Inbox(inbox) if inbox == ROOT_INBOX) || envelope.to.id != ActorId::of(&context.did) {
         return drop("NotForUs", "it is addressed to another actor");
     }
     if envelope.from.host.as_deref() != Some(peer.as_str()) {

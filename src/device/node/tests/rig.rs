@@ -19,7 +19,7 @@ use crate::{
     capability::{Capability, Context, Did, Envelope, Handle, Key, Minting, Nanos, Token, token_list},
     device::{
         dms::{self, DeploymentState, ManifestReply, StatusReply, path},
-        libp2p::InboundFrame,
+        libp2p::{InboundFrame, Via},
         node::{Entry, Faults, Node, NodeConfig, Offer, OutboundFrame},
     },
     plan::build::{AllocationSpec, EnsembleSpec, PortSpec},
@@ -152,7 +152,7 @@ impl Rig {
     }
 
     pub async fn send_frame(&self, peer: String, inbox: &str, body: Vec<u8>) {
-        self.inbound.send(InboundFrame { peer, inbox: inbox.to_owned(), body }).await.unwrap();
+        self.inbound.send(InboundFrame { peer, via: Via::Inbox(inbox.to_owned()), body }).await.unwrap();
     }
 
     /// The payload of the next reply, which must be one to `request` in every respect.
