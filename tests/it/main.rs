@@ -22,6 +22,7 @@ mod examples;
 mod expiry;
 mod failures;
 mod fields;
+mod fleet;
 mod interop;
 mod kit;
 mod kit_process;
