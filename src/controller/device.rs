@@ -1,5 +1,7 @@
 //! The driver of HostingDevices: a heartbeat, and the sentinel by which a list from the device is known to be whole.
 
+pub(super) mod adopt;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use kube::{
@@ -41,8 +43,9 @@ pub async fn reconcile(object: Arc<HostingDevice>, context: Arc<Context>) -> Res
     let name = object.name_any();
     let before = object.status.clone().unwrap_or_default();
     let known = before.sentinel.as_ref().map(|record| record.id.clone());
+    let expected = known.clone().filter(|_| !adopt::is_due(&object, &before));
     let seen = match target(&object) {
-        Ok(target) => look(&context, &name, &target, known.clone()).await,
+        Ok(target) => look(&context, &name, &target, expected).await,
         Err((reason, message)) => Err(Fault { reason, message, stalled: true }),
     };
     let (outcome, sentinel, pause) = match seen {
@@ -122,7 +125,8 @@ async fn look(context: &Context, device: &str, target: &DeviceTarget, known: Opt
             reason: Reason::SentinelLost,
             message: format!(
                 "the device answers, but no longer knows the record {id} by which its list is known to be whole: it lost \
-                 its state. Delete this HostingDevice and create it again under another name once nothing refers to it"
+                 its state. Once nothing runs there any more that it does not know of, take it as it is now with \
+                 `kubectl hosting device adopt {device}`"
             ),
             stalled: true,
         });
