@@ -21,7 +21,7 @@ use serde::Deserialize as _;
 pub use self::devices::{DeviceHealth, SILENCES, Watched};
 
 use super::{
-    Guarded, clock::Clock, identity::Identity, lanes::Lanes, revisions::Revision, revocation::RevocationBook,
+    Guarded, clock::Clock, device::adopt, identity::Identity, lanes::Lanes, revisions::Revision, revocation::RevocationBook,
     verdicts::Verdicts,
 };
 use crate::{
@@ -400,13 +400,15 @@ impl Context {
         target(&found)
     }
 
-    /// Ids recorded for deployments on a device, other than one object's own.
+    /// Ids recorded for deployments on a device, other than one object's own, since the device was last adopted.
     #[must_use]
     pub fn recorded_ids(&self, device: &str, except_uid: &str) -> BTreeSet<String> {
+        let adopted = self.devices.find(|found| found.name_any() == device).and_then(|found| adopt::time(&*found));
         self.served_deployments()
             .iter()
             .filter(|object| object.uid().as_deref() != Some(except_uid))
             .filter(|object| recorded_device(object).as_deref() == Some(device))
+            .filter(|object| !adopted.is_some_and(|time| adopt::gave_up(time, object, self.settings.window)))
             .filter_map(|object| object.data.pointer("/status/deployment/id")?.as_str().map(str::to_owned))
             .collect()
     }

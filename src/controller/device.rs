@@ -1,6 +1,7 @@
 //! The driver of HostingDevices: a heartbeat, and what it shows of the device: whether it answers, offers resources, still
 //! has its sentinel and holds a grant that is good for something.
 
+pub(super) mod adopt;
 mod grant;
 mod sentinel;
 
@@ -110,10 +111,17 @@ pub async fn reconcile(object: Arc<HostingDevice>, context: Arc<Context>) -> Res
     let name = object.name_any();
     let before = object.status.clone().unwrap_or_default();
     let mut watched = context.watched(&name, || known(&object, &before));
+    if adopt::acquits(&object, &before) {
+        context.acquit(&name);
+        watched.contradiction = None;
+    }
     let known_sentinel = before.sentinel.as_ref().map(|record| record.id.clone());
     let target = target(&object);
     let seen = match &target {
-        Ok(target) => beat(&context, &name, target, known_sentinel.clone(), &mut watched).await,
+        Ok(target) => {
+            let expected = known_sentinel.clone().filter(|_| !adopt::is_due(&object, &before));
+            beat(&context, &name, target, expected, &mut watched).await
+        }
         Err((reason, message)) => Err(Fault::person(*reason, message.clone())),
     };
     if let Err(Fault { reason: Reason::DeviceContradicts, message, .. }) = &seen {
@@ -125,7 +133,7 @@ pub async fn reconcile(object: Arc<HostingDevice>, context: Arc<Context>) -> Res
     }
     // Whoever was accused meanwhile stays so.
     let watched = context.set_watched(&name, watched);
-    let outcome = outcome(&seen, &watched);
+    let outcome = outcome(&name, &seen, &watched);
     let pause = pause(&seen, &watched);
     let silences = if answered == Some(false) { (context.health(&name).silences + 1).min(SILENCES) } else { 0 };
     let ready = matches!(outcome, Some(Outcome::Ready(_)));
@@ -192,11 +200,11 @@ async fn beat(
 }
 
 /// What the heartbeat comes to; `None` while it speaks against those before it: then everything stays as it was told.
-fn outcome(seen: &Result<String, Fault>, watched: &Watched) -> Option<Outcome> {
+fn outcome(device: &str, seen: &Result<String, Fault>, watched: &Watched) -> Option<Outcome> {
     if let Some(contradiction) = &watched.contradiction {
         let message = format!(
-            "{contradiction}. Nothing new goes there until its HostingDevice is edited: see that the device is what it \
-             says it is"
+            "{contradiction}. Nothing new goes there: see that the device is what it says it is, and take it again with \
+             `kubectl hosting device adopt {device}`"
         );
         return Some(Outcome::Stalled(Reason::DeviceContradicts, message));
     }

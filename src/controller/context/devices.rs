@@ -89,6 +89,13 @@ impl Context {
         }
     }
 
+    /// Takes what a device was accused of back: a person saw to it.
+    pub fn acquit(&self, device: &str) {
+        if let Some(watched) = locked(&self.watched).get_mut(device) {
+            watched.contradiction = None;
+        }
+    }
+
     /// Whether what a device answers has always fitted together.
     #[must_use]
     pub fn credible(&self, device: &str) -> bool {

@@ -63,7 +63,8 @@ async fn still_there(context: &Context, device: &str, target: &DeviceTarget, id:
         Reason::SentinelLost,
         format!(
             "the device answers, but no longer knows the record {id} by which its list is known to be whole: it lost its \
-             state. Delete this HostingDevice and create it again under another name once nothing refers to it"
+             state. Once nothing runs there any more that it does not know of, take it as it is now with \
+             `kubectl hosting device adopt {device}`"
         ),
     ))
 }
