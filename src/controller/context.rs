@@ -21,8 +21,8 @@ use serde::Deserialize as _;
 pub use self::devices::{DeviceHealth, SILENCES, Watched};
 
 use super::{
-    Guarded, clock::Clock, device::adopt, identity::Identity, lanes::Lanes, revisions::Revision, revocation::RevocationBook,
-    verdicts::Verdicts,
+    Guarded, clock::Clock, device::adopt, identity::Identity, lanes::Lanes, revisions::Revision,
+    revocation::RevocationBook, verdicts::Verdicts,
 };
 use crate::{
     api::{CapabilityRevocation, HostingDeploymentStatus, HostingDevice, HostingProvider, HostingProviderSpec, Reason},

@@ -23,6 +23,7 @@ mod expiry;
 mod failures;
 mod fields;
 mod fleet;
+mod heartbeat;
 mod interop;
 mod kit;
 mod kit_process;
