@@ -155,7 +155,8 @@ impl GoPeer {
 
 async fn client(key: &Key) -> DmsClient {
     let inboxes = vec![format!("user-{}", now().0)];
-    let (link, arrived) = Link::start(LinkConfig { key: key.clone(), listen: Vec::new(), inboxes }).await.unwrap();
+    let (link, arrived) =
+        Link::start(LinkConfig { key: key.clone(), listen: Vec::new(), inboxes, topics: Vec::new() }).await.unwrap();
     DmsClient::new(link, arrived, key.clone())
 }
 

@@ -21,3 +21,10 @@ pub const ONBOARDING_STATUS: &str = "/dms/node/onboarding/status";
 
 /// The inbox of a node's root actor.
 pub const ROOT_INBOX: &str = "root";
+
+/// The topic on which nodes greet each other.
+pub const TOPIC_HELLO: &str = "/nunet/hello";
+/// The topic on which nodes are asked how they are.
+pub const TOPIC_STATUS: &str = "/nunet/status";
+/// The topic on which revocations are broadcast.
+pub const TOPIC_REVOCATION: &str = "/nunet/revocation";

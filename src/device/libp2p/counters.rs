@@ -27,13 +27,17 @@ pub enum Dropped {
     ForeignPeer,
     /// A reply by another key than that of the device asked.
     ForeignSigner,
-    /// A reply that has expired or whose signature is wrong.
+    /// A reply or a broadcast without a signature, or with a wrong one.
     Unverified,
+    /// A reply or a broadcast that has expired.
+    Expired,
+    /// What came to a topic is no broadcast to it.
+    ForeignTopic,
 }
 
 impl Dropped {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::BrokenStream,
         Self::TooLong,
         Self::TrailingBytes,
@@ -46,6 +50,8 @@ impl Dropped {
         Self::ForeignPeer,
         Self::ForeignSigner,
         Self::Unverified,
+        Self::Expired,
+        Self::ForeignTopic,
     ];
 
     /// The name of this reason; it does not change.
@@ -64,6 +70,8 @@ impl Dropped {
             Self::ForeignPeer => "ForeignPeer",
             Self::ForeignSigner => "ForeignSigner",
             Self::Unverified => "Unverified",
+            Self::Expired => "Expired",
+            Self::ForeignTopic => "ForeignTopic",
         }
     }
 }
