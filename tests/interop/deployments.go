@@ -63,6 +63,12 @@ func (d *Deployment) state(now time.Time, pace time.Duration) State {
 	return min(State(now.Sub(d.created)/pace), running)
 }
 
+func (all *Deployments) setPace(pace time.Duration) {
+	all.mutex.Lock()
+	defer all.mutex.Unlock()
+	all.pace = pace
+}
+
 func (all *Deployments) get(id string) *Deployment {
 	for _, one := range all.all {
 		if one.id == id {

@@ -35,7 +35,7 @@ func (c *Caller) broadcastTokens(request Envelope) ([]byte, error) {
 }
 
 // broadcast publishes once the node is known to listen.
-func (c *Caller) broadcast(ctx context.Context, envelope Envelope) error {
+func (c *Caller) broadcast(ctx context.Context, envelope Envelope, spoil string) error {
 	topic, err := c.topic(envelope.Options.Topic)
 	if err != nil {
 		return err
@@ -47,15 +47,11 @@ func (c *Caller) broadcast(ctx context.Context, envelope Envelope) error {
 			return fmt.Errorf("the node does not listen to %s", envelope.Options.Topic)
 		}
 	}
-	signed, err := envelope.Sign(c.key)
+	frame, err := spoiled(envelope, spoil, c.key)
 	if err != nil {
 		return err
 	}
-	body, err := signed.body()
-	if err != nil {
-		return err
-	}
-	return topic.Publish(ctx, body)
+	return topic.Publish(ctx, frame.body)
 }
 
 func listens(topic *pubsub.Topic, to peer.ID) bool {

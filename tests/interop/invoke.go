@@ -45,7 +45,7 @@ type Request struct {
 	Message   json.RawMessage `json:"message"`
 	// How long the reply is waited for, in milliseconds.
 	Wait int64 `json:"wait"`
-	// How long the request lives, in milliseconds; at least as long as it is waited.
+	// How long the request lives, in milliseconds.
 	Lives int64  `json:"lives"`
 	Spoil string `json:"spoil"`
 	Times int    `json:"times"`
@@ -86,12 +86,16 @@ func (c *Caller) Do(request Request) (json.RawMessage, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()
-	envelope, err := c.envelope(request, max(wait, time.Duration(request.Lives)*time.Millisecond, time.Minute))
+	lives := time.Duration(request.Lives) * time.Millisecond
+	if lives <= 0 {
+		lives = max(wait, time.Minute)
+	}
+	envelope, err := c.envelope(request, lives)
 	if err != nil {
 		return nil, err
 	}
 	if request.Topic != "" {
-		return nil, c.broadcast(ctx, envelope)
+		return nil, c.broadcast(ctx, envelope, request.Spoil)
 	}
 	var reply chan json.RawMessage
 	if request.Spoil == "" || request.Spoil == "slow" {

@@ -24,6 +24,8 @@ type order struct {
 	Times int    `json:"times"`
 	// Send the true reply.
 	Truth bool `json:"truth"`
+	// How long each step of a deployment takes from now on, in milliseconds.
+	Pace int64 `json:"pace"`
 }
 
 // obey takes orders until there are no more.
@@ -41,6 +43,9 @@ func (n *Node) obey(in io.Reader) error {
 		switch {
 		case one.Truth:
 			n.lies.tellTruth()
+		case one.Pace > 0:
+			n.deployments.setPace(time.Duration(one.Pace) * time.Millisecond)
+			n.report(event{Event: "paced"})
 		default:
 			n.lies.set(one.Lie, max(one.Times, 1))
 			n.report(event{Event: "lying", Reason: one.Lie})

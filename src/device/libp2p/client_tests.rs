@@ -253,6 +253,7 @@ async fn only_the_reply_of_the_device_is_believed_and_only_once() {
         let (_, request) = device.request().await;
         let right = Device::reply(&request, &json!("right"));
         let wrong = Device::reply(&request, &json!("wrong"));
+        let of = |did: &Did, at: &Device| Handle::of(did, Some(at.key.did().peer_id()), Some("root".to_owned()));
         let tampered = Envelope { message: b"\"tampered\"".to_vec(), ..right.clone().sign(&device.key) };
         let forged = [
             (Envelope { signature: None, ..wrong.clone() }, Dropped::Unverified),
@@ -260,8 +261,12 @@ async fn only_the_reply_of_the_device_is_believed_and_only_once() {
             (wrong.clone().sign(&stranger.key), Dropped::Unverified),
             (Envelope { expires: now().minus(SOON), ..wrong.clone() }.sign(&device.key), Dropped::Expired),
             (
-                Envelope { from: Handle::root_of(stranger.key.did()), ..wrong.clone() }.sign(&stranger.key),
+                Envelope { from: of(stranger.key.did(), &device), ..wrong.clone() }.sign(&stranger.key),
                 Dropped::ForeignSigner,
+            ),
+            (
+                Envelope { from: of(device.key.did(), &stranger), ..wrong.clone() }.sign(&device.key),
+                Dropped::ForeignHost,
             ),
             (Envelope { to: request.to.clone(), ..wrong.clone() }.sign(&device.key), Dropped::NotForUs),
             (

@@ -25,6 +25,8 @@ pub enum Dropped {
     UnknownContinuation,
     /// A reply that came over another peer's connection than that of the device asked.
     ForeignPeer,
+    /// A reply that says it comes from another host than the one that sent it.
+    ForeignHost,
     /// A reply by another key than that of the device asked.
     ForeignSigner,
     /// A reply or a broadcast without a signature, or with a wrong one.
@@ -37,7 +39,7 @@ pub enum Dropped {
 
 impl Dropped {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::BrokenStream,
         Self::TooLong,
         Self::TrailingBytes,
@@ -48,6 +50,7 @@ impl Dropped {
         Self::NotForUs,
         Self::UnknownContinuation,
         Self::ForeignPeer,
+        Self::ForeignHost,
         Self::ForeignSigner,
         Self::Unverified,
         Self::Expired,
@@ -68,6 +71,7 @@ impl Dropped {
             Self::NotForUs => "NotForUs",
             Self::UnknownContinuation => "UnknownContinuation",
             Self::ForeignPeer => "ForeignPeer",
+            Self::ForeignHost => "ForeignHost",
             Self::ForeignSigner => "ForeignSigner",
             Self::Unverified => "Unverified",
             Self::Expired => "Expired",

@@ -81,6 +81,9 @@ impl Pending {
         if frame.peer != awaited.peer {
             return Err(Dropped::ForeignPeer);
         }
+        if envelope.from.host.as_deref() != Some(frame.peer.as_str()) {
+            return Err(Dropped::ForeignHost);
+        }
         if envelope.from.id != ActorId::of(&awaited.device) {
             return Err(Dropped::ForeignSigner);
         }

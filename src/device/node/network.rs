@@ -72,6 +72,12 @@ impl RunningNode {
         &self.node
     }
 
+    /// Its link.
+    #[must_use]
+    pub const fn link(&self) -> &Link {
+        &self.link
+    }
+
     /// Stops it: children first, then what is to be sent, then the link. Deployments are taken up again at the next start.
     pub async fn stop(self) {
         let Self { node: _, addresses: _, link, stop, serving, sending } = self;
