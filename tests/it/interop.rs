@@ -21,6 +21,7 @@ use crate::timed::Timed;
 mod answers;
 mod broken;
 mod bytes;
+mod cycle;
 mod files;
 mod gossip;
 mod hostile;
