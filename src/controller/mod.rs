@@ -13,6 +13,7 @@ pub mod context;
 pub mod counted;
 pub mod deployment;
 mod device;
+pub mod doubts;
 mod error;
 mod events;
 pub mod identity;

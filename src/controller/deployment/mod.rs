@@ -243,14 +243,17 @@ async fn pass(subject: &Subject, context: &Context) -> Result<Action, Error> {
     let wanted = files.serving.is_some() || (subject.status.deployment.is_some() && !authority.candidates.is_empty());
 
     let device = apply::device_for(subject, context, &files);
-    let (sight, details) = match &device {
+    let (sight, mut details) = match &device {
         Ok(device) => timed(context, Stage::Observe, observe::observe(subject, context, device)).await,
         Err((reason, message)) => {
             (Sight::Unknown { reason: *reason, message: message.clone() }, observe::Details::default())
         }
     };
     let decision = decide(wanted, &subject.record(), &sight, context.clock.now(), crate::plan::authorise::SKEW);
-    measure::take(subject, context, &sight, &details);
+    let doubt = device.as_ref().ok().and_then(|device| {
+        measure::take(subject, context, device, &sight, &mut details);
+        observe::judge(subject, context, device, &sight, &details)
+    });
     if still {
         let resync = context.settings.resync;
         return Ok(Action::requeue(authority.next_change.map_or(resync, |change| change.min(resync))));
@@ -261,7 +264,7 @@ async fn pass(subject: &Subject, context: &Context) -> Result<Action, Error> {
         steps.retain(|step| !matches!(step, Step::Begin { .. }));
     }
     let phase = after_end(subject, context, &sight, &mut steps).unwrap_or(phase);
-    draft.saw(&sight, &phase);
+    draft.saw(&sight, &phase, doubt);
     let (started, written) = (Instant::now(), draft.writing);
     let carried = match &device {
         Ok(device) => {
@@ -372,6 +375,14 @@ fn admitted(subject: &Subject, context: &Context, served: &Served) -> Result<(),
     ))
 }
 
+/// Whether a device is what stands in the way: it may be well again before its next heartbeat tells.
+const fn waits_for_device(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::DeviceSilent | Reason::DeviceRefused | Reason::DeviceNotCredible | Reason::OutcomeUnknown
+    )
+}
+
 /// When to look again: soon while something starts, with growing pauses while something outside fails, at the next
 /// expiry, and in any case at the resync.
 fn next_look(
@@ -395,7 +406,7 @@ fn next_look(
         }
         (_, _, Outcome::Reconciling(reason, _)) => {
             memory.failures = memory.failures.saturating_add(1);
-            let pauses = if *reason == Reason::DeviceSilent { backoff::SILENT } else { backoff::OUTSIDE };
+            let pauses = if waits_for_device(*reason) { backoff::SILENT } else { backoff::OUTSIDE };
             pauses.pause(memory.failures, jitter)
         }
         _ => {

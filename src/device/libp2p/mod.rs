@@ -19,6 +19,7 @@ mod link;
 mod message;
 mod names;
 mod pending;
+mod spoil;
 mod substream;
 mod swarm;
 mod task;
@@ -31,7 +32,10 @@ mod client_tests;
 mod link_tests;
 #[cfg(test)]
 mod rig;
+#[cfg(test)]
+mod spoil_tests;
 
 pub use client::DmsClient;
 pub use counters::{Dropped, LinkCounters};
 pub use link::{InboundFrame, Link, LinkConfig, LinkError, MAX_BODY_SENT, SendError, Via};
+pub use spoil::{Spoil, Spoiling};

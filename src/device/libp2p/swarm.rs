@@ -10,6 +10,7 @@ use libp2p::{Swarm, SwarmBuilder, identify, noise, ping, tcp};
 
 use super::adapter::BareYamux;
 use super::behaviour::FrameBehaviour;
+use super::spoil::Spoiling;
 
 /// How long a connection is kept that nothing uses.
 const IDLE: Duration = Duration::from_hours(1);
@@ -34,7 +35,7 @@ pub(super) struct Behaviour {
 }
 
 impl Behaviour {
-    fn new(key: &Keypair, inboxes: &[String]) -> Self {
+    fn new(key: &Keypair, inboxes: &[String], spoiling: &Spoiling) -> Self {
         let limits = ConnectionLimits::default()
             .with_max_established_per_peer(Some(CONNECTIONS_A_PEER))
             .with_max_established_incoming(Some(INCOMING_CONNECTIONS))
@@ -43,7 +44,7 @@ impl Behaviour {
             .with_agent_version(concat!("dms-operator/", env!("CARGO_PKG_VERSION")).to_owned());
         Self {
             limits: connection_limits::Behaviour::new(limits),
-            frame: FrameBehaviour::new(inboxes),
+            frame: FrameBehaviour::new(inboxes, spoiling.clone()),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_EVERY).with_timeout(PONG_WITHIN)),
         }
@@ -51,11 +52,11 @@ impl Behaviour {
 }
 
 /// Builds a swarm that resolves DNS names if the machine says how; without that, addresses by number still work.
-pub(super) fn build(key: &Keypair, inboxes: &[String]) -> io::Result<Swarm<Behaviour>> {
+pub(super) fn build(key: &Keypair, inboxes: &[String], spoiling: &Spoiling) -> io::Result<Swarm<Behaviour>> {
     macro_rules! finish {
         ($builder:expr) => {
             $builder
-                .with_behaviour(|key| Behaviour::new(key, inboxes))
+                .with_behaviour(|key| Behaviour::new(key, inboxes, spoiling))
                 // proven: the error of a constructor that cannot fail has no value.
                 .map_err(|never| io::Error::other(never.to_string()))?
                 .with_swarm_config(|config| {
@@ -68,7 +69,7 @@ pub(super) fn build(key: &Keypair, inboxes: &[String]) -> io::Result<Swarm<Behav
     let over_tcp = || {
         SwarmBuilder::with_existing_identity(key.clone())
             .with_tokio()
-            .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, BareYamux::default)
+            .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, || BareYamux::new(spoiling.clone()))
             .map_err(io::Error::other)
     };
     match over_tcp()?.with_dns() {

@@ -16,6 +16,7 @@ use super::behaviour::{FrameEvent, SendFailure, SendId};
 use super::counters::{Dropped, LinkCounters};
 use super::frame::Body;
 use super::link::{InboundFrame, SendError, Via};
+use super::spoil::Spoil;
 use super::swarm::{Behaviour, BehaviourEvent};
 
 /// How long after its last use a lost connection is still set up again, so that replies under way find us.
@@ -37,7 +38,14 @@ const QUIET_AFTER_WARNING: Duration = Duration::from_secs(10);
 /// What the handles of a link ask of the task.
 pub(super) enum Command {
     Connect { peer: PeerId, addresses: Vec<Multiaddr>, done: oneshot::Sender<Result<(), String>> },
-    Send { peer: PeerId, inbox: String, body: Vec<u8>, within: Duration, done: oneshot::Sender<Result<(), SendError>> },
+    Send {
+        peer: PeerId,
+        inbox: String,
+        body: Vec<u8>,
+        within: Duration,
+        spoil: Spoil,
+        done: oneshot::Sender<Result<(), SendError>>,
+    },
     IsConnected { peer: PeerId, answer: oneshot::Sender<bool> },
     ListenAddresses { answer: oneshot::Sender<Vec<String>> },
     Suspect { peer: PeerId },
@@ -104,8 +112,8 @@ impl Task {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Connect { peer, addresses, done } => self.connect(peer, addresses, done),
-            Command::Send { peer, inbox, body, within, done } => {
-                let id = self.swarm.behaviour_mut().frame.send(peer, &inbox, &body, within);
+            Command::Send { peer, inbox, body, within, spoil, done } => {
+                let id = self.swarm.behaviour_mut().frame.send(peer, &inbox, &body, within, spoil);
                 self.sending.insert(id, done);
             }
             Command::IsConnected { peer, answer } => {
