@@ -143,9 +143,6 @@ reasons! {
     Reachable,
     /// The device did not answer. What runs there is unknown, so nothing is deleted or created.
     DeviceSilent,
-    /// The device answered what cannot be true: another deployment's id, another node's manifest, impossible usage. That is
-    /// not believed, and the device gets nothing new until it tells the truth again.
-    DeviceNotCredible,
     /// An address of the device, or its grant, cannot be read.
     DeviceInvalid,
     /// The grant of the device's owner lacks a capability or has expired; the device would only be silent.

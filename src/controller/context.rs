@@ -17,8 +17,7 @@ use kube::{
 use serde::Deserialize as _;
 
 use super::{
-    Guarded, clock::Clock, doubts::Doubts, identity::Identity, revisions::Revision, revocation::RevocationBook,
-    verdicts::Verdicts,
+    Guarded, clock::Clock, identity::Identity, revisions::Revision, revocation::RevocationBook, verdicts::Verdicts,
 };
 use crate::{
     api::{CapabilityRevocation, HostingDeploymentStatus, HostingDevice, HostingProvider, HostingProviderSpec, Reason},
@@ -129,8 +128,6 @@ pub struct Memory {
     pub reported: Option<i64>,
     /// Versions of the object that this process has itself replaced, the latest last.
     pub replaced: VecDeque<String>,
-    /// Looks in a row in which its device said nothing that cannot be true.
-    pub truths: u32,
     /// Its meter.
     pub meter: Meter,
 }
@@ -187,8 +184,6 @@ pub struct Context {
     memory: Mutex<HashMap<String, Memory>>,
     /// Verdicts reached before.
     pub verdicts: Verdicts,
-    /// What devices said that cannot be true.
-    pub doubts: Doubts,
 }
 
 /// The parts of a [`Context`] that are given.
@@ -271,7 +266,6 @@ impl Context {
             health: Mutex::default(),
             memory: Mutex::default(),
             verdicts: Verdicts::default(),
-            doubts: Doubts::default(),
         }
     }
 
@@ -337,13 +331,6 @@ impl Context {
         }
     }
 
-    /// Notes what a device said of an object that cannot be true; `None` when it tells the truth again.
-    pub fn set_doubt(&self, device: &str, uid: &str, doubt: Option<String>) {
-        if self.doubts.set(device, uid, doubt) {
-            self.wake(Wake::Device(device.to_owned()));
-        }
-    }
-
     /// The devices of which something was found out.
     #[must_use]
     pub fn known_devices(&self) -> Vec<String> {
@@ -358,7 +345,6 @@ impl Context {
     /// Forgets an object that is gone.
     pub fn forget(&self, uid: &str) {
         locked(&self.memory).remove(uid);
-        self.doubts.forget(uid);
     }
 
     /// The links on which the known specs rest; nothing while one of them was not read yet.
@@ -389,7 +375,7 @@ impl Context {
                 Candidate {
                     labels: device.labels().clone(),
                     unschedulable: device.spec.unschedulable.unwrap_or_default(),
-                    ready: self.health(&name).ready && self.doubts.of_device(&name).is_none(),
+                    ready: self.health(&name).ready,
                     deployments: load.get(&name).copied().unwrap_or_default(),
                     name,
                 }

@@ -13,7 +13,6 @@ pub mod context;
 pub mod counted;
 pub mod deployment;
 mod device;
-pub mod doubts;
 mod error;
 mod events;
 pub mod identity;

@@ -11,5 +11,5 @@
 mod meter;
 mod reading;
 
-pub use meter::{Doubt, Gap, Increment, Meter, Totals};
+pub use meter::{Gap, Increment, Meter, Totals};
 pub use reading::{Network, Reading, Reserved, RunState};

@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use crate::capability::Nanos;
 
 /// What one look at one allocation showed.
@@ -65,26 +63,7 @@ pub struct Network {
     pub sent: u64,
 }
 
-/// More than one network card transfers in a second, in bytes.
-const FASTEST: u64 = 50_000_000_000;
-/// Above this, JSON numbers are not exact everywhere, and no machine has ever come so far.
-const MOST: u64 = (1 << 53) - 1;
-
 impl Network {
-    /// Whether it counts at least as much as another.
-    pub(super) const fn reaches(self, other: Self) -> bool {
-        self.received >= other.received && self.sent >= other.sent
-    }
-
-    /// Whether it counts more than can be, so long after another count.
-    pub(super) fn is_absurd(self, before: Self, after: Duration) -> bool {
-        let most = FASTEST.saturating_mul(after.as_secs().saturating_add(1));
-        let Self { received, sent } = self;
-        [(received, before.received), (sent, before.sent)]
-            .into_iter()
-            .any(|(now, before)| now > MOST || now.saturating_sub(before) > most)
-    }
-
     /// What was added since `before`. A counter below its last value began anew at 0.
     pub(super) fn since(self, before: Self) -> Self {
         let added = |before: u64, now: u64| now.checked_sub(before).unwrap_or(now);

@@ -51,9 +51,8 @@ pub(super) async fn pass(subject: &Subject, context: &Context) -> Result<Action,
     }
     let Some(record) = &subject.status.deployment else { return conclude(subject, context, false).await };
     apply::close_site(subject, context, &subject.uid, record.attempt);
-    let (sight, mut details) = observe::observe(subject, context, &record.device).await;
-    measure::take(subject, context, &record.device, &sight, &mut details);
-    observe::judge(subject, context, &record.device, &sight, &details);
+    let (sight, details) = observe::observe(subject, context, &record.device).await;
+    measure::take(subject, context, &sight, &details);
     let Decision { steps, phase } = decide(false, &subject.record(), &sight, context.clock.now(), SKEW);
     if matches!(phase, Phase::Idle) {
         return conclude(subject, context, false).await;

@@ -2,21 +2,18 @@
 //!
 //! The one path by which usage is read. Time over which nobody can vouch for the deployment is a gap, and not counted.
 
-use super::{
-    Subject,
-    observe::{Details, untrue},
-};
+use super::{Subject, observe::Details};
 use crate::{
     controller::context::Context,
     plan::{
         build::SITE_RESOURCES,
         decide::{Progress, Record, Sight},
     },
-    usage::{Doubt, Network, Reading, Reserved, RunState},
+    usage::{Network, Reading, Reserved, RunState},
 };
 
-/// Takes a reading, when there is something to read. Counters that cannot be true are left out, and noted.
-pub(super) fn take(subject: &Subject, context: &Context, device: &str, sight: &Sight, details: &mut Details) {
+/// Takes a reading, when there is something to read.
+pub(super) fn take(subject: &Subject, context: &Context, sight: &Sight, details: &Details) {
     let Record::Bound { id, .. } = subject.record() else { return };
     let state = match sight {
         Sight::Unknown { .. } => RunState::Unknown,
@@ -33,8 +30,8 @@ pub(super) fn take(subject: &Subject, context: &Context, device: &str, sight: &S
         received: usage.resource_usage.network_rx_bytes,
         sent: usage.resource_usage.network_tx_bytes,
     });
-    let (increment, doubt) = context.remember(&subject.uid, |memory| {
-        let mut reading = Reading {
+    let increment = context.remember(&subject.uid, |memory| {
+        memory.meter.take(Reading {
             deployment: subject.uid.clone(),
             allocation: "site".to_owned(),
             incarnation: id,
@@ -43,16 +40,7 @@ pub(super) fn take(subject: &Subject, context: &Context, device: &str, sight: &S
             reserved: Reserved { cpu_millis, memory_bytes, disk_bytes },
             network,
             stored_bytes: (!memory.published.is_empty()).then(|| memory.published.values().sum()),
-        };
-        let doubt = memory.meter.judge(&mut reading);
-        (memory.meter.take(reading), doubt)
+        })
     });
-    if let Some(doubt) = doubt {
-        let what = match doubt {
-            Doubt::Absurd => "counts more bytes than can have been sent or received",
-            Doubt::Fell => "counts bytes that become fewer again and again",
-        };
-        details.untrue.get_or_insert_with(|| untrue(device, what));
-    }
     context.metrics.usage(&subject.namespace, &subject.name, &increment);
 }

@@ -243,17 +243,14 @@ async fn pass(subject: &Subject, context: &Context) -> Result<Action, Error> {
     let wanted = files.serving.is_some() || (subject.status.deployment.is_some() && !authority.candidates.is_empty());
 
     let device = apply::device_for(subject, context, &files);
-    let (sight, mut details) = match &device {
+    let (sight, details) = match &device {
         Ok(device) => timed(context, Stage::Observe, observe::observe(subject, context, device)).await,
         Err((reason, message)) => {
             (Sight::Unknown { reason: *reason, message: message.clone() }, observe::Details::default())
         }
     };
     let decision = decide(wanted, &subject.record(), &sight, context.clock.now(), crate::plan::authorise::SKEW);
-    let doubt = device.as_ref().ok().and_then(|device| {
-        measure::take(subject, context, device, &sight, &mut details);
-        observe::judge(subject, context, device, &sight, &details)
-    });
+    measure::take(subject, context, &sight, &details);
     if still {
         let resync = context.settings.resync;
         return Ok(Action::requeue(authority.next_change.map_or(resync, |change| change.min(resync))));
@@ -264,7 +261,7 @@ async fn pass(subject: &Subject, context: &Context) -> Result<Action, Error> {
         steps.retain(|step| !matches!(step, Step::Begin { .. }));
     }
     let phase = after_end(subject, context, &sight, &mut steps).unwrap_or(phase);
-    draft.saw(&sight, &phase, doubt);
+    draft.saw(&sight, &phase);
     let (started, written) = (Instant::now(), draft.writing);
     let carried = match &device {
         Ok(device) => {

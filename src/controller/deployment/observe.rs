@@ -34,26 +34,7 @@ pub(super) struct Details {
     pub marks: Option<Marks>,
     /// Why the device refused or gave up, in its own words.
     pub fault: Option<String>,
-    /// What it said that cannot be true.
-    pub untrue: Option<String>,
 }
-
-/// Why nothing was seen.
-enum Unseen {
-    /// No answer, or none that can be read.
-    Call(CallError),
-    /// An answer that cannot be true.
-    Untrue(&'static str),
-}
-
-impl From<CallError> for Unseen {
-    fn from(error: CallError) -> Self {
-        Self::Call(error)
-    }
-}
-
-/// So many looks in a row must find nothing untrue before a device that lied is believed again.
-const TRUTHS: u32 = 3;
 
 /// The device of this name, provided that it still is the node on which the recorded deployment was begun.
 pub(super) fn target_of(subject: &Subject, context: &Context, device: &str) -> Result<DeviceTarget, (Reason, String)> {
@@ -84,51 +65,14 @@ pub(super) async fn observe(subject: &Subject, context: &Context, device: &str) 
     let sight = match target_of(subject, context, device) {
         Ok(target) => match look(subject, context, device, &target, &mut details).await {
             Ok(sight) => sight,
-            Err(Unseen::Call(error)) => {
+            Err(error) => {
                 context.metrics.device_call_failed(device);
                 Sight::Unknown { reason: device::reason(&error), message: error.to_string() }
-            }
-            Err(Unseen::Untrue(what)) => {
-                context.metrics.device_call_failed(device);
-                let message = untrue(device, what);
-                details.untrue = Some(message.clone());
-                Sight::Unknown { reason: Reason::DeviceNotCredible, message }
             }
         },
         Err((reason, message)) => Sight::Unknown { reason, message },
     };
     (sight, details)
-}
-
-/// The sentence about a lie. It names nothing that changes from look to look.
-pub(super) fn untrue(device: &str, what: &str) -> String {
-    format!(
-        "device {device} {what}: that cannot be true, so it is not believed, and nothing new goes there. Ask the owner of \
-         the device what happened to it"
-    )
-}
-
-/// Notes whether the device is to be believed. Gives what it said of this object that cannot be true, until it has told
-/// the truth often enough.
-pub(super) fn judge(
-    subject: &Subject,
-    context: &Context,
-    device: &str,
-    sight: &Sight,
-    details: &Details,
-) -> Option<String> {
-    let truths = context.remember(&subject.uid, |memory| {
-        memory.truths = match (&details.untrue, sight) {
-            (Some(_), _) => 0,
-            (None, Sight::Unknown { .. }) => memory.truths,
-            (None, Sight::Seen { .. }) => memory.truths.saturating_add(1),
-        };
-        memory.truths
-    });
-    if details.untrue.is_some() || truths >= TRUTHS {
-        context.set_doubt(device, &subject.uid, details.untrue.clone());
-    }
-    context.doubts.of_object(device, &subject.uid)
 }
 
 async fn look(
@@ -137,7 +81,7 @@ async fn look(
     device: &str,
     target: &DeviceTarget,
     details: &mut Details,
-) -> Result<Sight, Unseen> {
+) -> Result<Sight, CallError> {
     let client = context.device_client.as_ref();
     let filter = BTreeMap::from([
         (metadata::INSTALLATION.to_owned(), context.identity.installation.id().to_owned()),
@@ -198,22 +142,21 @@ enum Found {
     Nothing,
 }
 
-async fn by_id(subject: &Subject, context: &Context, target: &DeviceTarget, id: &str) -> Result<Found, Unseen> {
+async fn by_id(subject: &Subject, context: &Context, target: &DeviceTarget, id: &str) -> Result<Found, CallError> {
     let client = context.device_client.as_ref();
     let Some(manifest) = dms::deployment_manifest(client, target, id).await?.manifest else {
         return Ok(Found::Nothing);
     };
     let Some(marks) = ours(subject, context, target, &manifest.metadata) else { return Ok(Found::Foreign) };
-    credible(&manifest, target, id)?;
     let status = dms::deployment_status(client, target, id, false).await?;
     let Some(state) = status.state else {
         // It has a manifest, so it is there; how far it is cannot be told.
         let what = status.error;
-        return Err(Unseen::Call(CallError::BadReply {
+        return Err(CallError::BadReply {
             did: target.did.to_string(),
             behaviour: dms::path::DEPLOYMENT_STATUS.to_owned(),
             cause: format!("deployment {id} has a manifest and no state: {what}"),
-        }));
+        });
     };
     let found = Own {
         id: id.to_owned(),
@@ -223,18 +166,6 @@ async fn by_id(subject: &Subject, context: &Context, target: &DeviceTarget, id: 
         created: String::new(),
     };
     Ok(Found::Ours(Box::new((found, marks))))
-}
-
-/// Whether a manifest can be that of the deployment asked for, on the node asked.
-fn credible(manifest: &Manifest, target: &DeviceTarget, id: &str) -> Result<(), Unseen> {
-    let (peer, named) = (target.did.peer_id(), |text: &str| !text.is_empty());
-    if named(&manifest.id) && manifest.id != id {
-        return Err(Unseen::Untrue("gave the manifest of another deployment than was asked for"));
-    }
-    if manifest.nodes.values().any(|node| named(&node.peer) && node.peer != peer) {
-        return Err(Unseen::Untrue("gave a manifest in which another node stands in its place"));
-    }
-    Ok(())
 }
 
 fn seen(entry: &ListEntry, marks: &Marks) -> Own {
@@ -265,16 +196,9 @@ async fn running(
     target: &DeviceTarget,
     id: &str,
     details: &mut Details,
-) -> Result<(), Unseen> {
-    let manifest = dms::deployment_manifest(client, target, id).await?.manifest;
-    if let Some(manifest) = &manifest {
-        credible(manifest, target, id)?;
-    }
+) -> Result<(), CallError> {
+    details.manifest = dms::deployment_manifest(client, target, id).await?.manifest;
     let status = dms::deployment_status(client, target, id, true).await?;
-    if status.allocations.keys().any(|allocation| !allocation.starts_with(id)) {
-        return Err(Unseen::Untrue("gave the status of another deployment than was asked for"));
-    }
-    details.manifest = manifest;
     details.usage = status.allocations.into_values().next();
     details.fault = Some(status.error).filter(|error| !error.is_empty());
     Ok(())
@@ -297,7 +221,7 @@ async fn prove(
     device: &str,
     target: &DeviceTarget,
     shown: &mut Shown,
-) -> Result<bool, Unseen> {
+) -> Result<bool, CallError> {
     let client = context.device_client.as_ref();
     let all = dms::deployment_list_all(client, target, &BTreeMap::new()).await?;
     take_ours(subject, context, target, &all, shown);
@@ -310,9 +234,7 @@ async fn prove(
             continue;
         }
         let manifest = dms::deployment_manifest(client, target, &entry.id).await?.manifest;
-        let Some(manifest) = manifest else { continue };
-        if let Some(marks) = ours(subject, context, target, &manifest.metadata) {
-            credible(&manifest, target, &entry.id)?;
+        if let Some(marks) = manifest.and_then(|manifest| ours(subject, context, target, &manifest.metadata)) {
             shown.insert(entry.id.clone(), (seen(entry, &marks), marks));
         }
     }
@@ -330,7 +252,6 @@ async fn prove(
 pub(super) const fn reachable(sight: &Sight) -> Option<(bool, Reason)> {
     match sight {
         Sight::Seen { .. } => Some((true, Reason::Reachable)),
-        Sight::Unknown { reason: Reason::DeviceNotCredible, .. } => Some((true, Reason::DeviceNotCredible)),
         Sight::Unknown { reason: reason @ (Reason::DeviceSilent | Reason::GrantInsufficient), .. } => {
             Some((false, *reason))
         }

@@ -62,16 +62,13 @@ impl Draft {
     }
 
     /// States what was seen on the device.
-    ///
-    /// `doubt`: what the device said that cannot be true.
-    pub fn saw(&mut self, sight: &Sight, phase: &Phase, doubt: Option<String>) {
+    pub fn saw(&mut self, sight: &Sight, phase: &Phase) {
         if let Some((reachable, reason)) = observe::reachable(sight) {
-            let value = if reachable { Value::True } else { Value::Unknown };
-            let (reason, message) = match (sight, doubt) {
-                (Sight::Seen { .. }, None) => (reason, "the device answers".to_owned()),
-                (Sight::Seen { .. }, Some(doubt)) => (Reason::DeviceNotCredible, doubt),
-                (Sight::Unknown { message, .. }, _) => (reason, message.clone()),
+            let (value, message) = match sight {
+                Sight::Seen { .. } => (Value::True, "the device answers".to_owned()),
+                Sight::Unknown { message, .. } => (Value::Unknown, message.clone()),
             };
+            debug_assert_eq!(reachable, value == Value::True);
             self.state(ConditionType::DeviceReachable, value, reason, message);
         }
         let (value, reason, message) = match phase {
