@@ -8,8 +8,14 @@ pub const ANNOTATION_CLEANUP: &str = "hosting.nunet.io/cleanup";
 pub const CLEANUP_ABANDON: &str = "Abandon";
 /// Set to `true`, the operator leaves the object as it is.
 pub const ANNOTATION_SUSPEND: &str = "hosting.nunet.io/suspend";
+/// On a `HostingDevice` that lost its state, a time (RFC 3339): as it is since then, the operator takes it again.
+pub const ANNOTATION_ADOPT: &str = "hosting.nunet.io/adopt";
+/// A time (RFC 3339). Changed, the operator looks at the object at once.
+pub const ANNOTATION_REQUESTED_AT: &str = "hosting.nunet.io/requestedAt";
 /// The field manager of everything this operator writes with server-side apply.
 pub const FIELD_MANAGER: &str = "dms-operator";
+/// The field manager of what a person changes with the command line.
+pub const FIELD_MANAGER_OF_PEOPLE: &str = "kubectl-hosting";
 /// The controller named in Events.
 pub const REPORTER: &str = "dms-operator";
 /// Marks the objects the operator keeps for itself: tombstones, copies of revocations.

@@ -6,6 +6,7 @@ mod crd;
 #[cfg(feature = "dev")]
 mod demo;
 mod device;
+mod devices;
 mod envelope;
 mod run;
 mod sign;
@@ -18,7 +19,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 const EXIT_CODES: &str = "Exit codes: 0 done or accepted; 1 not done, with one sentence on standard error, also when the command line is not \
-    understood; 2 a token or an envelope was judged and rejected.";
+    understood; 2 a token or an envelope was judged and rejected; 3 a device gave no answer.";
 
 /// Kubernetes operator for decentralised hosting on NuNet DMS devices.
 #[derive(Debug, Parser)]
@@ -32,8 +33,8 @@ pub struct Arguments {
 enum Command {
     /// Runs the operator: watches the cluster and keeps deployments on devices as declared.
     Run(run::Args),
-    /// Runs a DMS-compatible node that takes deployments.
-    Device(device::Args),
+    /// Runs a DMS-compatible node that takes deployments; with a subcommand, sees to the devices of a provider.
+    Device(devices::Args),
     /// Runs the site server of one deployment; started by a device.
     Site(site::Args),
     /// Prints the custom resource definitions.
@@ -83,7 +84,7 @@ impl CommandError {
 pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     match arguments.command {
         Command::Run(args) => run::run(args).await,
-        Command::Device(args) => device::run(args).await,
+        Command::Device(args) => devices::run(args).await,
         Command::Site(args) => site::run(args).await,
         Command::Crd(args) => crd::run(&args),
         Command::Wallet(args) => wallet::run(args),

@@ -18,6 +18,7 @@ use crate::{
     config::{OperatorConfig, ProviderName},
     controller::{
         self,
+        asking::AskingAgain,
         clock::{self, Clock},
         context::{Parts, Settings},
         counted::CountedClient,
@@ -25,12 +26,12 @@ use crate::{
         lease::{Campaign, LeaseConfig},
         revocation::{self, RevocationBook},
     },
-    device::libp2p::{DmsClient, Link, LinkConfig},
+    device::libp2p::{DmsClient, Dropped, Link, LinkConfig, LinkCounters},
     gateway::{
         site::{self, SiteService},
         site_table::SiteTable,
     },
-    metrics::Metrics,
+    metrics::{LinkFigures, Metrics},
     server::{Readiness, Server},
     store::archive::{ArchiveFetcher, ArchivePolicy},
     telemetry,
@@ -174,8 +175,10 @@ async fn work(
     let (link, arrived) = Link::start(link)
         .await
         .map_err(|error| CommandError::because("the libp2p host could not be started", error))?;
+    let counters = Arc::clone(link.counters());
+    metrics.read_link(move || figures(&counters));
     let device_client = DmsClient::new(link.clone(), arrived, identity.key.clone());
-    let device_client = Arc::new(CountedClient::new(device_client, Arc::clone(&metrics)));
+    let device_client = Arc::new(AskingAgain(CountedClient::new(device_client, Arc::clone(&metrics))));
 
     let revocations = RevocationBook::default();
     revocation::load(&revocations, client, &namespace, &did, clock::wall()).await.map_err(|error| {
@@ -235,6 +238,16 @@ async fn work(
     endpoint.abort();
     link.stop().await;
     Ok(())
+}
+
+fn figures(counters: &LinkCounters) -> LinkFigures {
+    LinkFigures {
+        received: counters.frames_in(),
+        sent: counters.frames_out(),
+        connections: counters.connections(),
+        failed_dials: counters.failed_dials(),
+        dropped: Dropped::ALL.map(|reason| (reason.code(), counters.dropped(reason))).to_vec(),
+    }
 }
 
 /// A fixed inbox for this process: every change of it would be told to all peers.

@@ -200,7 +200,7 @@ pub(super) fn read_token(file: &Path) -> Result<Token, CommandError> {
 }
 
 pub(super) mod judge;
-mod make;
+pub(super) mod make;
 pub(super) mod report;
 mod revoke;
 #[cfg(test)]

@@ -89,6 +89,19 @@ pub async fn load_or_create(api: &Api<Secret>, name: &str) -> Result<Identity, I
     read(&secret, name)
 }
 
+/// The provider's key alone, out of a Secret that is left as it is.
+///
+/// # Errors
+/// [`IdentityError`], when the Secret cannot be read or holds no seed.
+pub async fn read_key(api: &Api<Secret>, name: &str) -> Result<Key, IdentityError> {
+    let secret = api.get(name).await.map_err(|source| IdentityError::Api {
+        name: name.to_owned(),
+        action: "read",
+        source: Box::new(source),
+    })?;
+    Ok(Key::from_seed(seed(&secret, name, SEED)?))
+}
+
 fn fresh(name: &str) -> Result<Secret, IdentityError> {
     let mut data = BTreeMap::new();
     data.insert(SEED.to_owned(), random_hex()?);
@@ -124,19 +137,26 @@ fn random_hex() -> Result<ByteString, IdentityError> {
 }
 
 fn read(secret: &Secret, name: &str) -> Result<Identity, IdentityError> {
-    let fault = |member, fault| IdentityError::Member { name: name.to_owned(), member, fault };
-    let member = |member| {
-        secret.data.as_ref().and_then(|data| data.get(member)).map(|bytes| &bytes.0).ok_or(fault(member, "missing"))
-    };
-    let seed = |name| -> Result<[u8; 32], IdentityError> {
-        let text = Zeroizing::new(member(name)?.trim_ascii().to_vec());
-        let mut bytes = [0; 32];
-        hex::decode_to_slice(text.as_slice(), &mut bytes).map_err(|_| fault(name, "not 64 hex digits"))?;
-        Ok(bytes)
-    };
-    let id = String::from_utf8(member(INSTALLATION_ID)?.clone())
+    let id = String::from_utf8(member(secret, name, INSTALLATION_ID)?.to_vec())
         .ok()
         .filter(|id| uuid::Uuid::try_parse(id).is_ok())
-        .ok_or_else(|| fault(INSTALLATION_ID, "not a UUID"))?;
-    Ok(Identity { key: Key::from_seed(seed(SEED)?), installation: Installation::new(id, seed(INSTALLATION_KEY)?) })
+        .ok_or_else(|| fault(name, INSTALLATION_ID, "not a UUID"))?;
+    let (key, installation) = (seed(secret, name, SEED)?, seed(secret, name, INSTALLATION_KEY)?);
+    Ok(Identity { key: Key::from_seed(key), installation: Installation::new(id, installation) })
+}
+
+fn seed(secret: &Secret, name: &str, of: &'static str) -> Result<[u8; 32], IdentityError> {
+    let text = Zeroizing::new(member(secret, name, of)?.trim_ascii().to_vec());
+    let mut bytes = [0; 32];
+    hex::decode_to_slice(text.as_slice(), &mut bytes).map_err(|_| fault(name, of, "not 64 hex digits"))?;
+    Ok(bytes)
+}
+
+fn member<'a>(secret: &'a Secret, name: &str, member: &'static str) -> Result<&'a [u8], IdentityError> {
+    let found = secret.data.as_ref().and_then(|data| data.get(member));
+    found.map(|bytes| bytes.0.as_slice()).ok_or_else(|| fault(name, member, "missing"))
+}
+
+fn fault(name: &str, member: &'static str, fault: &'static str) -> IdentityError {
+    IdentityError::Member { name: name.to_owned(), member, fault }
 }

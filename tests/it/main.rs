@@ -23,6 +23,8 @@ mod expiry;
 mod failures;
 mod faults;
 mod fields;
+mod fleet;
+mod heartbeat;
 mod interop;
 mod kit;
 mod kit_process;

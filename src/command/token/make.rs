@@ -176,7 +176,7 @@ pub(super) fn delegated_token(
 }
 
 /// Whether Kubernetes takes it for the name of a namespace.
-pub(super) fn is_label(name: &str) -> bool {
+pub(in crate::command) fn is_label(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 63
         && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
@@ -202,7 +202,7 @@ fn not_made(error: MintError) -> CommandError {
 }
 
 /// A positive duration such as `720h`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(in crate::command) fn duration(text: &str) -> Result<Duration, String> {
     let parsed: Result<SignedDuration, _> = text.parse();
     parsed
         .ok()

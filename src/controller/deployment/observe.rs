@@ -67,6 +67,9 @@ pub(super) async fn observe(subject: &Subject, context: &Context, device: &str) 
             Ok(sight) => sight,
             Err(error) => {
                 context.metrics.device_call_failed(device);
+                if matches!(error, CallError::Contradiction { .. }) {
+                    context.accuse(device, &error.to_string());
+                }
                 Sight::Unknown { reason: device::reason(&error), message: error.to_string() }
             }
         },
@@ -148,6 +151,7 @@ async fn by_id(subject: &Subject, context: &Context, target: &DeviceTarget, id: 
         return Ok(Found::Nothing);
     };
     let Some(marks) = ours(subject, context, target, &manifest.metadata) else { return Ok(Found::Foreign) };
+    fits(&manifest, target, id)?;
     let status = dms::deployment_status(client, target, id, false).await?;
     let Some(state) = status.state else {
         // It has a manifest, so it is there; how far it is cannot be told.
@@ -166,6 +170,26 @@ async fn by_id(subject: &Subject, context: &Context, target: &DeviceTarget, id: 
         created: String::new(),
     };
     Ok(Found::Ours(Box::new((found, marks))))
+}
+
+/// Whether a manifest can be that of the deployment asked for, on the node asked.
+fn fits(manifest: &Manifest, target: &DeviceTarget, id: &str) -> Result<(), CallError> {
+    let (peer, named) = (target.did.peer_id(), |text: &str| !text.is_empty());
+    if named(&manifest.id) && manifest.id != id {
+        let cause = format!("asked for deployment {id}, it told of {}", manifest.id);
+        return Err(contradiction(target, dms::path::DEPLOYMENT_MANIFEST, cause));
+    }
+    match manifest.nodes.values().find(|node| named(&node.peer) && node.peer != peer) {
+        Some(other) => {
+            let cause = format!("deployment {id} is said to run on peer {}", other.peer);
+            Err(contradiction(target, dms::path::DEPLOYMENT_MANIFEST, cause))
+        }
+        None => Ok(()),
+    }
+}
+
+fn contradiction(target: &DeviceTarget, behaviour: &str, cause: String) -> CallError {
+    CallError::Contradiction { did: target.did.to_string(), behaviour: behaviour.to_owned(), cause }
 }
 
 fn seen(entry: &ListEntry, marks: &Marks) -> Own {
@@ -197,8 +221,16 @@ async fn running(
     id: &str,
     details: &mut Details,
 ) -> Result<(), CallError> {
-    details.manifest = dms::deployment_manifest(client, target, id).await?.manifest;
+    let manifest = dms::deployment_manifest(client, target, id).await?.manifest;
+    if let Some(manifest) = &manifest {
+        fits(manifest, target, id)?;
+    }
     let status = dms::deployment_status(client, target, id, true).await?;
+    if let Some(other) = status.allocations.keys().find(|allocation| !allocation.starts_with(id)) {
+        let cause = format!("asked for deployment {id}, it told of allocation {other}");
+        return Err(contradiction(target, dms::path::DEPLOYMENT_STATUS, cause));
+    }
+    details.manifest = manifest;
     details.usage = status.allocations.into_values().next();
     details.fault = Some(status.error).filter(|error| !error.is_empty());
     Ok(())
@@ -234,9 +266,15 @@ async fn prove(
             continue;
         }
         let manifest = dms::deployment_manifest(client, target, &entry.id).await?.manifest;
-        if let Some(marks) = manifest.and_then(|manifest| ours(subject, context, target, &manifest.metadata)) {
+        let Some(manifest) = manifest else { continue };
+        if let Some(marks) = ours(subject, context, target, &manifest.metadata) {
+            fits(&manifest, target, &entry.id)?;
             shown.insert(entry.id.clone(), (seen(entry, &marks), marks));
         }
+    }
+    // Who was caught once proves nothing any more.
+    if !context.credible(device) {
+        return Ok(false);
     }
     // The list shows the recorded id, although its manifest could not be had: it is there.
     if matches!(subject.record(), Record::Bound { id, .. } if listed(&id)) {
@@ -252,9 +290,10 @@ async fn prove(
 pub(super) const fn reachable(sight: &Sight) -> Option<(bool, Reason)> {
     match sight {
         Sight::Seen { .. } => Some((true, Reason::Reachable)),
-        Sight::Unknown { reason: reason @ (Reason::DeviceSilent | Reason::GrantInsufficient), .. } => {
-            Some((false, *reason))
-        }
+        Sight::Unknown {
+            reason: reason @ (Reason::DeviceSilent | Reason::GrantInsufficient | Reason::DeviceContradicts),
+            ..
+        } => Some((false, *reason)),
         Sight::Unknown { .. } => None,
     }
 }

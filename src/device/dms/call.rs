@@ -84,8 +84,22 @@ pub async fn deployment_status(
     id: &str,
     include_usage: bool,
 ) -> Result<StatusReply, CallError> {
-    let request = json!({"id": id, "include_usage": include_usage});
-    let reply: StatusReply = ask(client, target, path::DEPLOYMENT_STATUS, request, READ_WINDOW).await?;
+    let request = deployment_status_request(id, include_usage);
+    deployment_status_reply(target, client.call(target, path::DEPLOYMENT_STATUS, request, READ_WINDOW).await?)
+}
+
+/// The payload of `deployment/status`.
+#[must_use]
+pub fn deployment_status_request(id: &str, include_usage: bool) -> Value {
+    json!({"id": id, "include_usage": include_usage})
+}
+
+/// Reads the reply of `deployment/status`, for those who also want to see how it is spelt.
+///
+/// # Errors
+/// [`CallError::BadReply`], when it is none.
+pub fn deployment_status_reply(target: &DeviceTarget, reply: Value) -> Result<StatusReply, CallError> {
+    let reply: StatusReply = read(target, path::DEPLOYMENT_STATUS, reply)?;
     if reply.state.is_none() && reply.error.is_empty() {
         return Err(bad(target, path::DEPLOYMENT_STATUS, "it has neither a state nor an error"));
     }

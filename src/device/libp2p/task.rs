@@ -360,7 +360,7 @@ fn explain(peer: &PeerId, error: &DialError) -> String {
 }
 
 /// What lies at the bottom of an error: transports wrap it several times and print only the wrapping.
-fn root_cause(error: &dyn std::error::Error) -> String {
+pub(super) fn root_cause(error: &dyn std::error::Error) -> String {
     std::iter::successors(Some(error), |error| error.source()).last().map(ToString::to_string).unwrap_or_default()
 }
 

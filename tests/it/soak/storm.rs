@@ -18,6 +18,7 @@ use tokio::time::{Instant, interval};
 use super::count::{Count, living, resident};
 use crate::{
     cluster::within,
+    faults::adopt_accused,
     measurements,
     timed::Timed,
     world::{Tenant, installation, misbehave, name, page},
@@ -51,8 +52,8 @@ pub const FAULTS: [&str; 21] = [
 /// A request for a new deployment that was lost is known to be dead this long after it was made: its window, and what clocks
 /// may differ.
 const DEAD_AFTER: Duration = Duration::from_secs(100);
-/// A heartbeat, and what was under way when the fault ended: an answer that was lost is awaited for 15 s.
-const CONVERGED: Duration = Duration::from_secs(45);
+/// A heartbeat of 15 s, and as much for a slow machine.
+const CONVERGED: Duration = Duration::from_secs(30);
 /// Between two changes.
 const PACE: Duration = Duration::from_millis(250);
 /// How much more memory the operator may hold at the end than after the first fault, in MiB.
@@ -135,6 +136,7 @@ impl Storm<'_> {
         let begun = Instant::now();
         let mut waits_for_request = false;
         loop {
+            adopt_accused(self.tenant.installation).await;
             let (open, wrong) = self.wrong().await;
             if wrong.is_empty() && open.is_empty() {
                 break;

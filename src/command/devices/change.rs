@@ -1,0 +1,205 @@
+//! What a person changes about a device: `retry`, `adopt`, `cordon`, `drain`, `uncordon`. Nothing is deleted by any.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::{ResourceExt as _, api::DynamicObject};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use super::super::CommandError;
+use super::super::token::make::duration;
+use super::super::wallet::print;
+use super::place::{Cluster, Place, on};
+use super::view::View;
+use crate::api::{
+    ConditionType, Reason,
+    names::{ANNOTATION_ADOPT, ANNOTATION_REQUESTED_AT},
+};
+
+/// Pause between two looks at what is left on a device.
+const LOOK: Duration = Duration::from_secs(1);
+const ABOUT_ADOPTION: &str = "Use it when a device lost its state for good (SentinelLost). First see to it that nothing runs there \
+    any more that the device does not know of: whatever the device does not list counts as gone, and the operator starts it \
+    anew, there or elsewhere.";
+const ABOUT_DRAINING: &str = "Nothing is stopped or deleted. A deployment leaves a device when its HostingDeployment is deleted; \
+    applied again, it is placed on another one.";
+
+/// Which device.
+#[derive(Debug, clap::Args)]
+struct Named {
+    /// Name of the HostingDevice.
+    device: String,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Arguments of `retry`.
+#[derive(Debug, clap::Args)]
+pub struct Retry {
+    #[command(flatten)]
+    named: Named,
+}
+
+impl Retry {
+    pub(super) async fn run(self) -> Result<ExitCode, CommandError> {
+        let Named { device, place } = self.named;
+        let cluster = place.open().await?;
+        cluster.change(&device, &annotated(ANNOTATION_REQUESTED_AT, Timestamp::now())).await?;
+        print(&format!(
+            "The operator looks at {device} at once: `kubectl hosting device describe {device}` shows what it found.\n"
+        ))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Arguments of `adopt`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = ABOUT_ADOPTION)]
+pub struct Adopt {
+    #[command(flatten)]
+    named: Named,
+}
+
+impl Adopt {
+    pub(super) async fn run(self) -> Result<ExitCode, CommandError> {
+        let Named { device: name, place } = self.named;
+        let cluster = place.open().await?;
+        let device = cluster.device(&name).await?;
+        let lost = loss(&device)?;
+        let mut patch = annotated(ANNOTATION_ADOPT, Timestamp::now().max(lost));
+        // What is adopted is the loss that was seen just now, and no later one.
+        patch["metadata"]["resourceVersion"] = json!(device.resource_version());
+        cluster.change(&name, &patch).await?;
+        let mut told = format!("{name} is taken as it is now: the operator leaves a new record there and goes on.\n");
+        if let Some(names) = recorded(&cluster, &device).await.filter(|names| !names.is_empty()) {
+            told += &format!("What it does not list any more is started anew: {}\n", names.join(", "));
+        }
+        print(&told)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Since when the device is known to have lost its state.
+pub(super) fn loss(device: &DynamicObject) -> Result<Timestamp, CommandError> {
+    let name = device.name_any();
+    let conditions = device.data.pointer("/status/conditions").and_then(Value::as_array);
+    let lost = conditions.into_iter().flatten().find(|condition| {
+        condition["type"] == ConditionType::Stalled.as_str()
+            && condition["status"] == "True"
+            && condition["reason"] == Reason::SentinelLost.as_str()
+    });
+    let Some(lost) = lost else {
+        let reason = View::of(device, None).reason.unwrap_or_else(|| "nothing".to_owned());
+        return Err(CommandError::new(format!(
+            "HostingDevice {name} is not known to have lost its state (it says {reason}, not {}), so there is nothing to \
+             adopt. `kubectl hosting device describe {name}` shows how it stands",
+            Reason::SentinelLost.as_str()
+        )));
+    };
+    let since = lost["lastTransitionTime"].as_str().and_then(|since| since.parse().ok());
+    since.ok_or_else(|| {
+        CommandError::new(format!("the status of HostingDevice {name} does not say since when its state is lost"))
+    })
+}
+
+/// Arguments of `cordon`.
+#[derive(Debug, clap::Args)]
+pub struct Cordon {
+    #[command(flatten)]
+    named: Named,
+}
+
+impl Cordon {
+    pub(super) async fn run(self) -> Result<ExitCode, CommandError> {
+        let Named { device, place } = self.named;
+        place.open().await?.change(&device, &unschedulable(true)).await?;
+        print(&format!("Nothing new is placed on {device}; what runs there goes on.\n"))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Arguments of `uncordon`.
+#[derive(Debug, clap::Args)]
+pub struct Uncordon {
+    #[command(flatten)]
+    named: Named,
+}
+
+impl Uncordon {
+    pub(super) async fn run(self) -> Result<ExitCode, CommandError> {
+        let Named { device, place } = self.named;
+        place.open().await?.change(&device, &unschedulable(false)).await?;
+        print(&format!("Deployments may be placed on {device} again.\n"))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Arguments of `drain`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = ABOUT_DRAINING)]
+pub struct Drain {
+    #[command(flatten)]
+    named: Named,
+    /// Wait until nothing is left there.
+    #[arg(long)]
+    wait: bool,
+    /// How long to wait, for example 1h.
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration, requires = "wait")]
+    timeout: Duration,
+}
+
+impl Drain {
+    pub(super) async fn run(self) -> Result<ExitCode, CommandError> {
+        let Self { named: Named { device: name, place }, wait, timeout } = self;
+        let cluster = place.open().await?;
+        let device = cluster.change(&name, &unschedulable(true)).await?;
+        let mut left = names(&cluster, &device).await?;
+        print(&draining(&name, &left))?;
+        let deadline = Instant::now() + timeout;
+        while wait && !left.is_empty() {
+            if Instant::now() >= deadline {
+                return Err(CommandError::new(format!(
+                    "after {}s there is still on {name}: {}. {ABOUT_DRAINING}",
+                    timeout.as_secs(),
+                    left.join(", ")
+                )));
+            }
+            sleep(LOOK.min(deadline.saturating_duration_since(Instant::now()))).await;
+            left = names(&cluster, &device).await?;
+            if left.is_empty() {
+                print(&draining(&name, &left))?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+pub(super) fn draining(device: &str, left: &[String]) -> String {
+    if left.is_empty() {
+        return format!("Nothing new is placed on {device}, and nothing is left there.\n");
+    }
+    let left: String = left.iter().map(|name| format!("  {name}\n")).collect();
+    format!("Nothing new is placed on {device}. These are still there, and go on:\n{left}{ABOUT_DRAINING}\n")
+}
+
+/// The deployments recorded on a device, `namespace/name`.
+async fn names(cluster: &Cluster, device: &DynamicObject) -> Result<Vec<String>, CommandError> {
+    let all = cluster.deployments().await?;
+    let view = View::of(device, Some(on(&all, device)));
+    Ok(view.deployments.into_iter().flatten().map(|deployed| deployed.full_name()).collect())
+}
+
+/// The same, where it is only told: who may not list them still adopts.
+async fn recorded(cluster: &Cluster, device: &DynamicObject) -> Option<Vec<String>> {
+    names(cluster, device).await.map_err(|error| eprintln!("warning: {error}")).ok()
+}
+
+fn annotated(annotation: &str, at: Timestamp) -> Value {
+    json!({"metadata": {"annotations": {annotation: at.to_string()}}})
+}
+
+fn unschedulable(value: bool) -> Value {
+    json!({"spec": {"unschedulable": value.then_some(true)}})
+}
