@@ -74,6 +74,7 @@ impl OurNode {
             bind: [127, 0, 0, 1].into(),
             public_host: "127.0.0.1".to_owned(),
             offer: Offer { cores: 4.0, memory_bytes: 1e9, disk_bytes: 1e9 },
+            onboarded: true,
             faults: Faults::default(),
             wire_log: false,
             clock: wall_clock(),
