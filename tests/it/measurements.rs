@@ -11,11 +11,16 @@ pub fn append(section: &str, how: &str, rows: &[String]) {
     let text = std::fs::read_to_string(root().join(FILE)).unwrap();
     let (date, commit) = now();
     let head = format!("**{date}, `{commit}`**: {how}.");
-    let table = [&["", head.as_str(), "", COLUMNS, "|---|---|---|---|---|---|---|"], &rows.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat();
+    let table = [
+        &["", head.as_str(), "", COLUMNS, "|---|---|---|---|---|---|---|"],
+        &rows.iter().map(String::as_str).collect::<Vec<_>>()[..],
+    ]
+    .concat();
     std::fs::write(root().join(FILE), inserted(&text, section, &table)).unwrap();
 }
 
-const COLUMNS: &str = "| fault | deployments | duplicates | lost | deleted falsely | converged after, s | operator, MiB |";
+const COLUMNS: &str =
+    "| fault | deployments | duplicates | lost | deleted falsely | converged after, s | operator, MiB |";
 
 /// Adds a row to the table at the end of a section.
 pub fn append_row(section: &str, row: impl FnOnce(&str, &str) -> String) {
@@ -38,7 +43,8 @@ fn now() -> (String, String) {
 fn inserted(text: &str, section: &str, lines: &[&str]) -> String {
     let mut all: Vec<&str> = text.lines().collect();
     let start = all.iter().position(|line| *line == format!("## {section}")).unwrap_or_else(|| panic!("no {section}"));
-    let end = all.iter().skip(start + 1).position(|line| line.starts_with("## ")).map_or(all.len(), |more| start + 1 + more);
+    let end =
+        all.iter().skip(start + 1).position(|line| line.starts_with("## ")).map_or(all.len(), |more| start + 1 + more);
     let last = all[..end].iter().rposition(|line| !line.is_empty()).unwrap();
     all.splice(last + 1..last + 1, lines.iter().copied());
     all.join("\n") + "\n"

@@ -391,10 +391,7 @@ fn admitted(subject: &Subject, context: &Context, served: &Served) -> Result<(),
 
 /// Whether a device is what stands in the way: it may be well again before its next heartbeat tells.
 const fn waits_for_device(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::DeviceSilent | Reason::DeviceRefused | Reason::DeviceContradicts | Reason::OutcomeUnknown
-    )
+    matches!(reason, Reason::DeviceSilent | Reason::DeviceRefused | Reason::DeviceContradicts | Reason::OutcomeUnknown)
 }
 
 /// When to look again: soon while something starts, with growing pauses while something outside fails, at the next

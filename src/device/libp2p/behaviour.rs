@@ -82,14 +82,7 @@ impl FrameBehaviour {
     }
 
     /// Sends a message to an inbox of a connected peer.
-    pub(super) fn send(
-        &mut self,
-        peer: PeerId,
-        inbox: &str,
-        body: &[u8],
-        within: Duration,
-        spoil: Spoil,
-    ) -> SendId {
+    pub(super) fn send(&mut self, peer: PeerId, inbox: &str, body: &[u8], within: Duration, spoil: Spoil) -> SendId {
         self.next += 1;
         let id = self.next;
         match self.connections.get(&peer).and_then(|connections| connections.first().copied()) {

@@ -63,10 +63,7 @@ async fn a_mute_link_says_nothing_until_it_may() {
     assert!(sent.is_err(), "{sent:?}");
     assert!(arrived.try_recv().is_err());
     device.spoiling().mute(false);
-    until("it hears again", async || {
-        send(Duration::from_secs(2)).await.is_ok() && arrived.try_recv().is_ok()
-    })
-    .await;
+    until("it hears again", async || send(Duration::from_secs(2)).await.is_ok() && arrived.try_recv().is_ok()).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -37,7 +37,11 @@ const QUIET_AFTER_WARNING: Duration = Duration::from_secs(10);
 
 /// What the handles of a link ask of the task.
 pub(super) enum Command {
-    Connect { peer: PeerId, addresses: Vec<Multiaddr>, done: oneshot::Sender<Result<(), String>> },
+    Connect {
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        done: oneshot::Sender<Result<(), String>>,
+    },
     Send {
         peer: PeerId,
         inbox: String,
@@ -46,10 +50,19 @@ pub(super) enum Command {
         spoil: Spoil,
         done: oneshot::Sender<Result<(), SendError>>,
     },
-    IsConnected { peer: PeerId, answer: oneshot::Sender<bool> },
-    ListenAddresses { answer: oneshot::Sender<Vec<String>> },
-    Suspect { peer: PeerId },
-    Stop { done: oneshot::Sender<()> },
+    IsConnected {
+        peer: PeerId,
+        answer: oneshot::Sender<bool>,
+    },
+    ListenAddresses {
+        answer: oneshot::Sender<Vec<String>>,
+    },
+    Suspect {
+        peer: PeerId,
+    },
+    Stop {
+        done: oneshot::Sender<()>,
+    },
 }
 
 /// A peer that was asked for.

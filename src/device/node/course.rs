@@ -158,7 +158,9 @@ mod tests {
     fn a_seed_fixes_what_becomes_of_messages_writes_and_starts() {
         let directory = tempfile::tempdir().unwrap();
         let faults: Faults =
-            format!("seed={},cut=0.5,full-disk=0.5,no-start=0.3,die-at-once=0.5", rand::random::<u64>()).parse().unwrap();
+            format!("seed={},cut=0.5,full-disk=0.5,no-start=0.3,die-at-once=0.5", rand::random::<u64>())
+                .parse()
+                .unwrap();
         let drawn = |faults| {
             let course = Course::new(faults, directory.path());
             (0..200).map(|_| (course.message(), course.write().is_ok(), course.start())).collect::<Vec<_>>()

@@ -298,8 +298,22 @@ mod tests {
         let both: Faults = "drop=0.25,clock=+90s,delay=10..20,cut=0,mute=1.0".parse().unwrap();
         assert_eq!(both.to_string(), "drop-requests=0.25,drop-replies=0.25,mute,delay=10..20,clock=+90s");
         for wrong in [
-            "list", "delay=", "delay=x", "delay", "delay=2..1", "seed", "seed=x", "clock=90", "clock", "cut=1.1", "cut=-1",
-            "cut=0.", "cut=0.0001", "cut=.5", "cut=", "drop=2",
+            "list",
+            "delay=",
+            "delay=x",
+            "delay",
+            "delay=2..1",
+            "seed",
+            "seed=x",
+            "clock=90",
+            "clock",
+            "cut=1.1",
+            "cut=-1",
+            "cut=0.",
+            "cut=0.0001",
+            "cut=.5",
+            "cut=",
+            "drop=2",
         ] {
             let error = wrong.parse::<Faults>().unwrap_err();
             assert_eq!(error, UnknownFault(wrong.into()));
@@ -319,11 +333,18 @@ mod tests {
         let both = lost.iter().zip(&unanswered).filter(|(lost, unanswered)| **lost && **unanswered).count();
         assert!((200..600).contains(&both), "{both} with seed {seed}");
         assert_eq!(count(&course(Kind::Cut)), 0);
-        let delays: std::collections::BTreeSet<_> = (0..1000).map(|number| Fate::draw(&faults, seed, number).delay).collect();
+        let delays: std::collections::BTreeSet<_> =
+            (0..1000).map(|number| Fate::draw(&faults, seed, number).delay).collect();
         assert_eq!(delays.len(), 10, "with seed {seed}");
         // Another fault beside it leaves its course as it was.
         let more: Faults = format!("{faults},cut=0.5,list-empty").parse().unwrap();
-        assert!((0..1000).all(|number| Fate::draw(&more, seed, number).is(Kind::DropRequests) == lost[usize::try_from(number).unwrap()]));
-        assert_ne!(lost, (0..10_000).map(|number| Fate::draw(&faults, !seed, number).is(Kind::DropRequests)).collect::<Vec<_>>());
+        assert!(
+            (0..1000).all(|number| Fate::draw(&more, seed, number).is(Kind::DropRequests)
+                == lost[usize::try_from(number).unwrap()])
+        );
+        assert_ne!(
+            lost,
+            (0..10_000).map(|number| Fate::draw(&faults, !seed, number).is(Kind::DropRequests)).collect::<Vec<_>>()
+        );
     }
 }

@@ -37,10 +37,7 @@ use std::{
     fmt, io,
     net::IpAddr,
     path::PathBuf,
-    sync::{
-        Arc, Mutex, OnceLock,
-        atomic::AtomicU64,
-    },
+    sync::{Arc, Mutex, OnceLock, atomic::AtomicU64},
     time::{Duration, SystemTime},
 };
 
@@ -222,19 +219,8 @@ impl Node {
         let lifecycle = Arc::new(Lifecycle::new(site, store, clock, Arc::clone(&course)));
         lifecycle.resume().await;
         let (spoiling, held) = (OnceLock::new(), Mutex::default());
-        let served = Served {
-            key,
-            context,
-            addresses,
-            public_host,
-            offer,
-            course,
-            spoiling,
-            held,
-            wire,
-            nonce,
-            lifecycle,
-        };
+        let served =
+            Served { key, context, addresses, public_host, offer, course, spoiling, held, wire, nonce, lifecycle };
         Ok(Self(Arc::new(served)))
     }
 

@@ -2,11 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use dms_operator::{
-    api::names::metadata,
-    dev::Process,
-    device::dms::DeploymentState,
-};
+use dms_operator::{api::names::metadata, dev::Process, device::dms::DeploymentState};
 use serde_json::Value;
 
 use crate::world::Tenant;

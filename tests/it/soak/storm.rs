@@ -72,7 +72,9 @@ impl Scale {
     fn asked() -> Self {
         let number = |name: &str| env::var(format!("DMS_OPERATOR_SOAK_{name}")).ok().map(|text| text.parse().unwrap());
         let seconds = number("SECONDS");
-        let or = |name, long, short| usize::try_from(number(name).unwrap_or(if seconds.is_some() { long } else { short })).unwrap();
+        let or = |name, long, short| {
+            usize::try_from(number(name).unwrap_or(if seconds.is_some() { long } else { short })).unwrap()
+        };
         Self {
             devices: or("DEVICES", 20, 21),
             deployments: or("DEPLOYMENTS", 100, 21),
@@ -271,7 +273,11 @@ async fn in_every_storm_nothing_is_lost_made_twice_or_taken_away() {
     if storm.scale.one_by_one {
         let Scale { devices, deployments, under, seed, one_by_one: _ } = &storm.scale;
         let head = format!("{devices} devices, {deployments} deployments, {} s a fault, seed {seed}", under.as_secs());
-        measurements::append("Faults (`make soak`)", &head, &counts.iter().map(|(fault, count)| count.row(fault)).collect::<Vec<_>>());
+        measurements::append(
+            "Faults (`make soak`)",
+            &head,
+            &counts.iter().map(|(fault, count)| count.row(fault)).collect::<Vec<_>>(),
+        );
     }
     for (fault, count) in &counts {
         assert_eq!((count.lost, count.duplicates, count.false_deletions), (0, 0, 0), "{fault}: {count:?}");
