@@ -171,7 +171,12 @@ async fn work(
     let did = identity.key.did().clone();
     tracing::info!(%did, installation = identity.installation.id(), "speaking for the provider");
 
-    let link = LinkConfig { key: identity.key.clone(), listen: args.p2p_listen.clone(), inboxes: vec![inbox()] };
+    let link = LinkConfig {
+        key: identity.key.clone(),
+        listen: args.p2p_listen.clone(),
+        inboxes: vec![inbox()],
+        topics: Vec::new(),
+    };
     let (link, arrived) = Link::start(link)
         .await
         .map_err(|error| CommandError::because("the libp2p host could not be started", error))?;

@@ -15,6 +15,10 @@ pub enum Dropped {
     TooSlow,
     /// Messages arrived faster than they were taken.
     QueueFull,
+    /// Too many bytes of other messages were being read.
+    Crowded,
+    /// Broadcasts of one peer came faster than they are passed on.
+    TooMany,
     /// A message for an inbox that awaits no replies.
     ForeignInbox,
     /// Not an envelope.
@@ -25,28 +29,62 @@ pub enum Dropped {
     UnknownContinuation,
     /// A reply that came over another peer's connection than that of the device asked.
     ForeignPeer,
+    /// A reply that says it comes from another host than the one that sent it.
+    ForeignHost,
     /// A reply by another key than that of the device asked.
     ForeignSigner,
-    /// A reply that has expired or whose signature is wrong.
+    /// A reply or a broadcast without a signature, or with a wrong one.
     Unverified,
+    /// A reply or a broadcast that has expired.
+    Expired,
+    /// What came to a topic is no broadcast to it.
+    ForeignTopic,
 }
 
 impl Dropped {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 17] = [
         Self::BrokenStream,
         Self::TooLong,
         Self::TrailingBytes,
         Self::TooSlow,
         Self::QueueFull,
+        Self::Crowded,
+        Self::TooMany,
         Self::ForeignInbox,
         Self::Undecodable,
         Self::NotForUs,
         Self::UnknownContinuation,
         Self::ForeignPeer,
+        Self::ForeignHost,
         Self::ForeignSigner,
         Self::Unverified,
+        Self::Expired,
+        Self::ForeignTopic,
     ];
+
+    /// Whether it is the peer's fault. A message that comes late, twice, or when there is no room for it is not.
+    pub(super) const fn is_fault(self) -> bool {
+        match self {
+            Self::BrokenStream
+            | Self::TooLong
+            | Self::TrailingBytes
+            | Self::TooSlow
+            | Self::Undecodable
+            | Self::NotForUs
+            | Self::ForeignInbox
+            | Self::ForeignHost
+            | Self::ForeignSigner
+            | Self::Unverified
+            | Self::ForeignTopic => true,
+            Self::QueueFull
+            | Self::Crowded
+            | Self::TooMany
+            | Self::UnknownContinuation
+            | Self::ForeignPeer
+            | Self::Expired => false,
+        }
+    }
 
     /// The name of this reason; it does not change.
     #[must_use]
@@ -57,13 +95,18 @@ impl Dropped {
             Self::TrailingBytes => "TrailingBytes",
             Self::TooSlow => "TooSlow",
             Self::QueueFull => "QueueFull",
+            Self::Crowded => "Crowded",
+            Self::TooMany => "TooMany",
             Self::ForeignInbox => "ForeignInbox",
             Self::Undecodable => "Undecodable",
             Self::NotForUs => "NotForUs",
             Self::UnknownContinuation => "UnknownContinuation",
             Self::ForeignPeer => "ForeignPeer",
+            Self::ForeignHost => "ForeignHost",
             Self::ForeignSigner => "ForeignSigner",
             Self::Unverified => "Unverified",
+            Self::Expired => "Expired",
+            Self::ForeignTopic => "ForeignTopic",
         }
     }
 }
@@ -75,6 +118,7 @@ pub struct LinkCounters {
     frames_out: AtomicU64,
     connections: AtomicU64,
     failed_dials: AtomicU64,
+    cut_off: AtomicU64,
     dropped: [AtomicU64; Dropped::ALL.len()],
 }
 
@@ -99,6 +143,11 @@ impl LinkCounters {
         self.failed_dials.load(Ordering::Relaxed)
     }
 
+    /// Peers that were cut off because they sent too much that is no message.
+    pub fn cut_off(&self) -> u64 {
+        self.cut_off.load(Ordering::Relaxed)
+    }
+
     /// What was dropped for this reason.
     pub fn dropped(&self, reason: Dropped) -> u64 {
         self.dropped[reason as usize].load(Ordering::Relaxed)
@@ -118,6 +167,10 @@ impl LinkCounters {
 
     pub(super) fn count_failed_dial(&self) {
         self.failed_dials.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_cut_off(&self) {
+        self.cut_off.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn count_dropped(&self, reason: Dropped) {

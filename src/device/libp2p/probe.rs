@@ -10,10 +10,10 @@ use libp2p::swarm::{DialError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, identify};
 use tokio::time::{Instant, timeout_at};
 
-use super::behaviour::{FrameEvent, SendFailure};
+use super::behaviour::{FrameEvent, Opening, SendFailure};
+use super::redial::root_cause;
 use super::spoil::{Spoil, Spoiling};
 use super::swarm::{self, Behaviour, BehaviourEvent};
-use super::task::root_cause;
 use crate::capability::{Did, DidError, Envelope, Handle, Key, Nanos};
 
 /// What a node may be told by anybody. Whether it answers is its own affair; that it takes the message shows what it is.
@@ -102,7 +102,8 @@ pub async fn probe(address: &str, within: Duration) -> Result<Found, ProbeError>
     let key = random_key().map_err(ProbeError::Local)?;
     let identity = Keypair::ed25519_from_bytes(*key.expose_seed());
     let identity = identity.map_err(|error| ProbeError::Local(std::io::Error::other(error)))?;
-    let mut swarm = swarm::build(&identity, &["probe".to_owned()], &Spoiling::default()).map_err(ProbeError::Local)?;
+    let mut swarm =
+        swarm::build(&identity, &["probe".to_owned()], &[], &Spoiling::default()).map_err(ProbeError::Local)?;
     let mut probe = Probe { address, agent: None };
     let peer = probe.connect(&mut swarm, &wanted, deadline).await?;
     let did = Did::from_peer_id(&peer.to_string());
@@ -163,7 +164,7 @@ impl Probe<'_> {
         mut deadline: Instant,
     ) -> Result<(), ProbeError> {
         let within = deadline.saturating_duration_since(Instant::now());
-        swarm.behaviour_mut().frame.send(peer, "root", message, within, Spoil::None);
+        swarm.behaviour_mut().frame.send(peer, ("root", message), Opening::Asked, within, Spoil::None);
         let not_dms =
             |cause: String| Err(ProbeError::NotDms { address: self.address.to_owned(), peer: peer.to_string(), cause });
         let mut taken = false;
@@ -232,8 +233,12 @@ mod tests {
 
     async fn listening(inbox: &str) -> (Link, String, Did) {
         let key = random_key();
-        let config =
-            LinkConfig { key: key.clone(), listen: vec!["/ip4/127.0.0.1/tcp/0".into()], inboxes: vec![inbox.into()] };
+        let config = LinkConfig {
+            key: key.clone(),
+            listen: vec!["/ip4/127.0.0.1/tcp/0".into()],
+            inboxes: vec![inbox.into()],
+            topics: vec![],
+        };
         let (link, mut arrived) = Link::start(config).await.unwrap();
         tokio::spawn(async move { while arrived.recv().await.is_some() {} });
         let address = link.listen_addresses().await.remove(0);

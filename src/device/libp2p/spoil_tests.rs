@@ -1,7 +1,9 @@
 //! What goes wrong on purpose, and no more than that.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::budget::Share;
 use super::frame::{frame, read_body};
 use super::link::{InboundFrame, Link, LinkConfig};
 use super::rig::{compat, random_key, until};
@@ -24,9 +26,9 @@ async fn a_spoilt_frame_is_begun_and_never_whole() {
 
 async fn two_links() -> (Link, Link, Vec<String>, tokio::sync::mpsc::Receiver<InboundFrame>) {
     let listen = vec!["/ip4/127.0.0.1/tcp/0".to_owned()];
-    let config = LinkConfig { key: random_key(), listen, inboxes: vec!["root".to_owned()] };
+    let config = LinkConfig { key: random_key(), listen, inboxes: vec!["root".to_owned()], topics: vec![] };
     let (device, arrived) = Link::start(config).await.unwrap();
-    let config = LinkConfig { key: random_key(), listen: vec![], inboxes: vec!["root".to_owned()] };
+    let config = LinkConfig { key: random_key(), listen: vec![], inboxes: vec!["root".to_owned()], topics: vec![] };
     let (caller, _) = Link::start(config).await.unwrap();
     let addresses = device.listen_addresses().await;
     (device, caller, addresses, arrived)
@@ -75,7 +77,10 @@ async fn a_slow_reader_takes_its_time_and_gets_it_all() {
         let (mut here, there) = tokio::io::duplex(4096);
         tokio::io::AsyncWriteExt::write_all(&mut here, &frame(&body)).await.unwrap();
         let begun = tokio::time::Instant::now();
-        assert_eq!(read_body(&mut spoiling.reading(compat(there))).await.unwrap(), body);
+        assert_eq!(
+            read_body(&mut spoiling.reading(compat(there)), &mut Arc::<Share>::default().begin()).await.unwrap(),
+            body
+        );
         assert_eq!(begun.elapsed() >= BETWEEN_PIECES * 15, slowly, "{:?}", begun.elapsed());
     }
 }

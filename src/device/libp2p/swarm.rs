@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use libp2p::allow_block_list::{self, BlockedPeers};
 use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::identity::Keypair;
 use libp2p::swarm::NetworkBehaviour;
@@ -10,6 +11,7 @@ use libp2p::{Swarm, SwarmBuilder, identify, noise, ping, tcp};
 
 use super::adapter::BareYamux;
 use super::behaviour::FrameBehaviour;
+use super::gossip::{self, Gossip};
 use super::spoil::Spoiling;
 
 /// How long a connection is kept that nothing uses.
@@ -29,13 +31,15 @@ const PENDING_INCOMING_CONNECTIONS: u32 = 64;
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
     limits: connection_limits::Behaviour,
+    pub(super) kept_out: allow_block_list::Behaviour<BlockedPeers>,
     pub(super) frame: FrameBehaviour,
+    pub(super) gossip: Gossip,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
 }
 
 impl Behaviour {
-    fn new(key: &Keypair, inboxes: &[String], spoiling: &Spoiling) -> Self {
+    fn new(key: &Keypair, inboxes: &[String], gossip: Gossip, spoiling: &Spoiling) -> Self {
         let limits = ConnectionLimits::default()
             .with_max_established_per_peer(Some(CONNECTIONS_A_PEER))
             .with_max_established_incoming(Some(INCOMING_CONNECTIONS))
@@ -44,7 +48,9 @@ impl Behaviour {
             .with_agent_version(concat!("dms-operator/", env!("CARGO_PKG_VERSION")).to_owned());
         Self {
             limits: connection_limits::Behaviour::new(limits),
+            kept_out: allow_block_list::Behaviour::default(),
             frame: FrameBehaviour::new(inboxes, spoiling.clone()),
+            gossip,
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_EVERY).with_timeout(PONG_WITHIN)),
         }
@@ -52,11 +58,17 @@ impl Behaviour {
 }
 
 /// Builds a swarm that resolves DNS names if the machine says how; without that, addresses by number still work.
-pub(super) fn build(key: &Keypair, inboxes: &[String], spoiling: &Spoiling) -> io::Result<Swarm<Behaviour>> {
+pub(super) fn build(
+    key: &Keypair,
+    inboxes: &[String],
+    topics: &[String],
+    spoiling: &Spoiling,
+) -> io::Result<Swarm<Behaviour>> {
+    let gossip = gossip::behaviour(key, topics)?;
     macro_rules! finish {
         ($builder:expr) => {
             $builder
-                .with_behaviour(|key| Behaviour::new(key, inboxes, spoiling))
+                .with_behaviour(|key| Behaviour::new(key, inboxes, gossip, spoiling))
                 // proven: the error of a constructor that cannot fail has no value.
                 .map_err(|never| io::Error::other(never.to_string()))?
                 .with_swarm_config(|config| {
