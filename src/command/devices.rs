@@ -156,6 +156,17 @@ fn failed(error: CallError) -> Result<ExitCode, CommandError> {
     }
 }
 
+/// What goes on without something says so.
+fn warn(error: &CommandError) {
+    eprintln!("warning: {}", whole(error));
+}
+
+/// An error with its causes.
+fn whole(error: &CommandError) -> String {
+    let errors = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    errors.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 mod add;
 mod call;
 mod change;

@@ -13,6 +13,7 @@ use super::super::token::make::duration;
 use super::super::wallet::print;
 use super::place::{Cluster, Place, on};
 use super::view::View;
+use super::warn;
 use crate::api::{
     ConditionType, Reason,
     names::{ANNOTATION_ADOPT, ANNOTATION_REQUESTED_AT},
@@ -72,11 +73,10 @@ impl Adopt {
         // What is adopted is the loss that was seen just now, and no later one.
         patch["metadata"]["resourceVersion"] = json!(device.resource_version());
         cluster.change(&name, &patch).await?;
-        let mut told = format!("{name} is taken as it is now: the operator leaves a new record there and goes on.\n");
+        print(&format!("{name} is taken as it is now: the operator leaves a new record there and goes on.\n"))?;
         if let Some(names) = recorded(&cluster, &device).await.filter(|names| !names.is_empty()) {
-            told += &format!("What it does not list any more is started anew: {}\n", names.join(", "));
+            print(&format!("Of these, what it does not list any more is started anew: {}\n", names.join(", ")))?;
         }
-        print(&told)?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -180,8 +180,8 @@ pub(super) fn draining(device: &str, left: &[String]) -> String {
     if left.is_empty() {
         return format!("Nothing new is placed on {device}, and nothing is left there.\n");
     }
-    let left: String = left.iter().map(|name| format!("  {name}\n")).collect();
-    format!("Nothing new is placed on {device}. These are still there, and go on:\n{left}{ABOUT_DRAINING}\n")
+    let left = left.join("\n  ");
+    format!("Nothing new is placed on {device}. These are still there, and go on:\n  {left}\n{ABOUT_DRAINING}\n")
 }
 
 /// The deployments recorded on a device, `namespace/name`.
@@ -193,7 +193,7 @@ async fn names(cluster: &Cluster, device: &DynamicObject) -> Result<Vec<String>,
 
 /// The same, where it is only told: who may not list them still adopts.
 async fn recorded(cluster: &Cluster, device: &DynamicObject) -> Option<Vec<String>> {
-    names(cluster, device).await.map_err(|error| eprintln!("warning: {error}")).ok()
+    names(cluster, device).await.map_err(|error| warn(&error)).ok()
 }
 
 fn annotated(annotation: &str, at: Timestamp) -> Value {
