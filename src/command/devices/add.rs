@@ -12,7 +12,7 @@ use super::super::token::{now, read_token};
 use super::super::wallet::{print, shown};
 use super::call::Form;
 use super::place::Place;
-use super::{Caller, client, failed, whole};
+use super::{Caller, client, failed};
 use crate::capability::{Action, Did, Key, Nanos, Token};
 use crate::device::dms::{PeersSelf, path, tolerant};
 use crate::device::libp2p::{Found, probe};
@@ -126,7 +126,7 @@ async fn provider_of(place: &Place, name: &str) -> Result<Did, String> {
     };
     match tokio::time::timeout(PROVIDER_WITHIN, asked).await {
         Ok(Ok(did)) => Ok(did),
-        Ok(Err(error)) => Err(whole(&error)),
+        Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("the API server did not answer".to_owned()),
     }
 }
