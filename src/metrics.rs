@@ -17,6 +17,11 @@ use prometheus_client::{
     registry::{Metric, Registry},
 };
 
+mod link;
+mod usage;
+
+pub use self::link::LinkFigures;
+use self::{link::LinkCollector, usage::Usage};
 use crate::usage::Increment;
 
 /// Media type of [`Metrics::encode`].
@@ -142,22 +147,11 @@ pub struct Metrics {
     device_calls: Totals<CallLabels>,
     device_failures: Totals<DeviceLabels>,
     device_ready: Family<DeviceLabels, Gauge>,
+    device_heartbeat: Family<DeviceLabels, Gauge<f64, AtomicU64>>,
+    link: LinkCollector,
     events: Totals<EventLabels>,
     leader: Gauge,
     usage: Usage,
-}
-
-/// Counters of one HostingDeployment each.
-#[derive(Debug, Default)]
-struct Usage {
-    seconds: Totals<ObjectLabels>,
-    cpu: Totals<ObjectLabels>,
-    memory: Totals<ObjectLabels>,
-    disk: Totals<ObjectLabels>,
-    received: Totals<ObjectLabels>,
-    sent: Totals<ObjectLabels>,
-    stored: Family<ObjectLabels, Gauge>,
-    gaps: Totals<ReasonLabels>,
 }
 
 impl Default for Metrics {
@@ -182,6 +176,8 @@ impl Metrics {
             device_calls: Family::default(),
             device_failures: Family::default(),
             device_ready: Family::default(),
+            device_heartbeat: Family::default(),
+            link: LinkCollector::default(),
             events: Family::default(),
             leader: Gauge::default(),
             usage: Usage::default(),
@@ -202,6 +198,8 @@ impl Metrics {
             device_calls,
             device_failures,
             device_ready,
+            device_heartbeat,
+            link,
             events,
             leader,
             usage,
@@ -215,7 +213,10 @@ impl Metrics {
         add(registry, "token_verdicts", "Judgements of signed specs, by reason", verdicts);
         add(registry, "device_calls", "Requests to devices, by behaviour and outcome", device_calls);
         add(registry, "device_call_failures", "Requests that a device did not answer usably", device_failures);
-        add(registry, "device_ready", "Whether the device answers", device_ready);
+        add(registry, "device_ready", "Whether the device can be used", device_ready);
+        let help = "How long the device took to answer its last heartbeat";
+        add(registry, "device_heartbeat_seconds", help, device_heartbeat);
+        registry.register_collector(Box::new(link.clone()));
         add(registry, "events", "Kubernetes Events published", events);
         add(registry, "leader", "Whether this process holds the lease", leader);
         let build = Info::new(BuildLabels { version: env!("CARGO_PKG_VERSION") });
@@ -277,9 +278,21 @@ impl Metrics {
         self.device_ready.get_or_create(&DeviceLabels { device: device.to_owned() }).set(i64::from(ready));
     }
 
+    /// How long a device took to answer a heartbeat, there and back with all signatures; `device` is the name of the
+    /// HostingDevice.
+    pub fn device_heartbeat(&self, device: &str, took: Duration) {
+        self.device_heartbeat.get_or_create(&DeviceLabels { device: device.to_owned() }).set(took.as_secs_f64());
+    }
+
+    /// From where the figures of the link to the devices are read. Only the first call counts.
+    pub fn read_link(&self, read: impl Fn() -> LinkFigures + Send + Sync + 'static) {
+        self.link.read(read);
+    }
+
     /// Removes the series of a HostingDevice that is gone.
     pub fn forget_device(&self, device: &str) {
         let labels = DeviceLabels { device: device.to_owned() };
+        self.device_heartbeat.remove(&labels);
         self.device_failures.remove(&labels);
         self.device_ready.remove(&labels);
     }
@@ -303,58 +316,6 @@ impl Metrics {
     /// Removes the series of a HostingDeployment that is gone.
     pub fn forget_deployment(&self, namespace: &str, name: &str) {
         self.usage.forget(&object(namespace, name));
-    }
-}
-
-impl Usage {
-    fn register(&self, registry: &mut Registry) {
-        let Self { seconds, cpu, memory, disk, received, sent, stored, gaps } = self;
-        add(registry, "usage_allocation_seconds", "Seconds that allocations ran", seconds);
-        add(registry, "usage_reserved_cpu_millicore_seconds", "Reserved CPU over time", cpu);
-        add(registry, "usage_reserved_memory_byte_seconds", "Reserved memory over time", memory);
-        add(registry, "usage_reserved_disk_byte_seconds", "Reserved disk over time", disk);
-        add(registry, "usage_network_received_bytes", "Bytes received by allocations", received);
-        add(registry, "usage_network_sent_bytes", "Bytes sent by allocations", sent);
-        add(registry, "usage_stored_bytes", "Bytes of content in the store", stored);
-        add(registry, "usage_gaps", "Readings before which time was not counted, by reason", gaps);
-    }
-
-    fn add(&self, labels: &ObjectLabels, increment: &Increment) {
-        let Increment {
-            seconds,
-            cpu_milli_seconds,
-            memory_byte_seconds,
-            disk_byte_seconds,
-            received_bytes,
-            sent_bytes,
-            stored_bytes,
-            gap,
-        } = *increment;
-        for (family, amount) in [
-            (&self.seconds, u128::from(seconds)),
-            (&self.cpu, cpu_milli_seconds),
-            (&self.memory, memory_byte_seconds),
-            (&self.disk, disk_byte_seconds),
-            (&self.received, u128::from(received_bytes)),
-            (&self.sent, u128::from(sent_bytes)),
-        ] {
-            // Also with nothing to add: a counter that is there from the start shows its first increase.
-            family.get_or_create(labels).inc_by(u64::try_from(amount).unwrap_or(u64::MAX));
-        }
-        if let Some(bytes) = stored_bytes {
-            self.stored.get_or_create(labels).set(i64::try_from(bytes).unwrap_or(i64::MAX));
-        }
-        if let Some(gap) = gap {
-            self.gaps.get_or_create(&ReasonLabels { reason: gap.as_str().to_owned() }).inc();
-        }
-    }
-
-    fn forget(&self, labels: &ObjectLabels) {
-        let Self { seconds, cpu, memory, disk, received, sent, stored, gaps: _ } = self;
-        for family in [seconds, cpu, memory, disk, received, sent] {
-            family.remove(labels);
-        }
-        stored.remove(labels);
     }
 }
 

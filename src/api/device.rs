@@ -1,4 +1,4 @@
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,8 +21,11 @@ use super::shared::conditions;
     derive = "PartialEq",
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(name = "Reachability", type_ = "string", json_path = ".status.reachability"),
+    printcolumn(name = "Onboarded", type_ = "boolean", json_path = ".status.onboarded"),
     printcolumn(name = "Unschedulable", type_ = "boolean", json_path = ".spec.unschedulable"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Grant Expires", type_ = "date", json_path = ".status.grantExpires", priority = 1),
     printcolumn(name = "DID", type_ = "string", json_path = ".spec.did", priority = 1),
     printcolumn(
         name = "Message",
@@ -62,10 +65,40 @@ pub struct HostingDeviceStatus {
     /// The record by which a list from this device is known to be complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sentinel: Option<SentinelRecord>,
-    /// `Ready`, `Reconciling`, `Stalled` as kstatus reads them.
+    /// Whether the device answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reachability: Option<Reachability>,
+    /// Whether it offers resources. Absent: not yet known, or the grant does not allow to ask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub onboarded: Option<bool>,
+    /// How the device spells its replies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_spelling: Option<ReplySpelling>,
+    /// When the grant ends, or an earlier link of it. Absent: there is no grant, or it cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant_expires: Option<Time>,
+    /// `Ready`, `Reconciling`, `Stalled` as kstatus reads them; `GrantValid`, `Credible`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
+}
+
+/// Whether the device answers, judged over several heartbeats: one lost message changes nothing. Absent: not yet known.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+pub enum Reachability {
+    /// It answered its last heartbeats.
+    Reachable,
+    /// It left its last heartbeats without an answer. What runs there is unknown.
+    Unreachable,
+}
+
+/// How the device spells its replies, by which its version can be told roughly. Absent: not yet known.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+pub enum ReplySpelling {
+    /// The names of earlier versions of DMS, which do not page lists.
+    Old,
+    /// The names of the newest version known here.
+    New,
 }
 
 /// A deployment that never runs, left on the device at first contact. DMS answers errors of `list` with an empty

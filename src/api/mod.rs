@@ -20,7 +20,7 @@ pub use deployment::{
     AcceptedRevision, Access, Archive, Authorization, ConfigMapRef, Content, ContentSource, DeploymentRecord,
     HostingDeployment, HostingDeploymentSpec, HostingDeploymentStatus, OnExpiry, Placement,
 };
-pub use device::{HostingDevice, HostingDeviceSpec, HostingDeviceStatus, SentinelRecord};
+pub use device::{HostingDevice, HostingDeviceSpec, HostingDeviceStatus, Reachability, ReplySpelling, SentinelRecord};
 pub use provider::{
     AllowedNamespaces, ContentPolicy, HostingProvider, HostingProviderSpec, HostingProviderStatus, Identity,
     NamespacesFrom, Permission, Policy, Quotas, S3, S3Auth, Storage,

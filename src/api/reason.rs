@@ -22,6 +22,10 @@ pub enum ConditionType {
     Deployed,
     /// The device answers.
     DeviceReachable,
+    /// The grant of the device's owner allows what the operator needs, and for how long.
+    GrantValid,
+    /// What the device answers fits together.
+    Credible,
 }
 
 impl ConditionType {
@@ -36,6 +40,8 @@ impl ConditionType {
             Self::ContentPublished => "ContentPublished",
             Self::Deployed => "Deployed",
             Self::DeviceReachable => "DeviceReachable",
+            Self::GrantValid => "GrantValid",
+            Self::Credible => "Credible",
         }
     }
 }
@@ -141,6 +147,17 @@ reasons! {
     OutcomeUnknown,
     /// The device answers.
     Reachable,
+    /// What the device answers fits together.
+    Consistent,
+    /// The device answered something that cannot be: about another deployment, for another node, or more than a network
+    /// carries. It is marked and nothing new goes there; of what it says no end and no use is believed.
+    DeviceContradicts,
+    /// The device answers and offers no resources.
+    NotOnboarded,
+    /// The grant of the device's owner allows all that the operator needs.
+    GrantSufficient,
+    /// The grant of the device's owner ends within a week.
+    GrantExpiring,
     /// The device did not answer. What runs there is unknown, so nothing is deleted or created.
     DeviceSilent,
     /// An address of the device, or its grant, cannot be read.

@@ -138,8 +138,12 @@ impl Caller {
 /// A client that signs with `key`. Its peer ID is made for it: that of the key may be the running operator's, and a node
 /// sends what is for a peer ID over whichever connection it has.
 async fn client(key: &Key) -> Result<DmsClient, CommandError> {
-    let config =
-        LinkConfig { key: Key::from_seed(random()?), listen: Vec::new(), inboxes: vec![format!("user-{}", now().0)] };
+    let config = LinkConfig {
+        key: Key::from_seed(random()?),
+        listen: Vec::new(),
+        inboxes: vec![format!("user-{}", now().0)],
+        topics: Vec::new(),
+    };
     let (link, arrived) =
         Link::start(config).await.map_err(|error| CommandError::because("no device can be called from here", error))?;
     Ok(DmsClient::new(link, arrived, key.clone()))

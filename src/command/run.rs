@@ -25,12 +25,12 @@ use crate::{
         lease::{Campaign, LeaseConfig},
         revocation::{self, RevocationBook},
     },
-    device::libp2p::{DmsClient, Link, LinkConfig},
+    device::libp2p::{DmsClient, Dropped, Link, LinkConfig, LinkCounters},
     gateway::{
         site::{self, SiteService},
         site_table::SiteTable,
     },
-    metrics::Metrics,
+    metrics::{LinkFigures, Metrics},
     server::{Readiness, Server},
     store::archive::{ArchiveFetcher, ArchivePolicy},
     telemetry,
@@ -170,10 +170,17 @@ async fn work(
     let did = identity.key.did().clone();
     tracing::info!(%did, installation = identity.installation.id(), "speaking for the provider");
 
-    let link = LinkConfig { key: identity.key.clone(), listen: args.p2p_listen.clone(), inboxes: vec![inbox()] };
+    let link = LinkConfig {
+        key: identity.key.clone(),
+        listen: args.p2p_listen.clone(),
+        inboxes: vec![inbox()],
+        topics: Vec::new(),
+    };
     let (link, arrived) = Link::start(link)
         .await
         .map_err(|error| CommandError::because("the libp2p host could not be started", error))?;
+    let counters = Arc::clone(link.counters());
+    metrics.read_link(move || figures(&counters));
     let device_client = DmsClient::new(link.clone(), arrived, identity.key.clone());
     let device_client = Arc::new(CountedClient::new(device_client, Arc::clone(&metrics)));
 
@@ -235,6 +242,16 @@ async fn work(
     endpoint.abort();
     link.stop().await;
     Ok(())
+}
+
+fn figures(counters: &LinkCounters) -> LinkFigures {
+    LinkFigures {
+        received: counters.frames_in(),
+        sent: counters.frames_out(),
+        connections: counters.connections(),
+        failed_dials: counters.failed_dials(),
+        dropped: Dropped::ALL.map(|reason| (reason.code(), counters.dropped(reason))).to_vec(),
+    }
 }
 
 /// A fixed inbox for this process: every change of it would be told to all peers.

@@ -14,11 +14,15 @@ use kube::{
     runtime::{events::Recorder, reflector::Store},
 };
 
+mod devices;
+
 use serde::Deserialize as _;
 
+pub use self::devices::{DeviceHealth, SILENCES, Watched};
+
 use super::{
-    Guarded, clock::Clock, device::adopt, identity::Identity, revisions::Revision, revocation::RevocationBook,
-    verdicts::Verdicts,
+    Guarded, clock::Clock, device::adopt, identity::Identity, lanes::Lanes, revisions::Revision,
+    revocation::RevocationBook, verdicts::Verdicts,
 };
 use crate::{
     api::{CapabilityRevocation, HostingDeploymentStatus, HostingDevice, HostingProvider, HostingProviderSpec, Reason},
@@ -87,22 +91,6 @@ pub struct Storage {
 
 /// The provider, or why nothing is known of its terms yet.
 pub type Serving = Result<Arc<Served>, (Reason, String)>;
-
-/// What was last found out about a device. Passes over HostingDeployments are woken when it changes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DeviceHealth {
-    /// It answers, and its sentinel is in place.
-    pub ready: bool,
-    /// Id of its sentinel.
-    pub sentinel: Option<String>,
-    /// How many heartbeats in a row it left without an answer, counted up to [`SILENCES`].
-    pub silences: u32,
-    /// What its object says: generation and labels.
-    pub object: (Option<i64>, BTreeMap<String, String>),
-}
-
-/// After so many unanswered heartbeats only the heartbeat asks.
-pub const SILENCES: u32 = 2;
 
 /// What is remembered of a HostingDeployment between passes. Everything here can be found out again.
 #[derive(Debug, Default)]
@@ -182,9 +170,12 @@ pub struct Context {
     pub wake: UnboundedSender<Wake>,
     serving: RwLock<Serving>,
     health: Mutex<HashMap<String, DeviceHealth>>,
+    watched: Mutex<HashMap<String, Watched>>,
     memory: Mutex<HashMap<String, Memory>>,
     /// Verdicts reached before.
     pub verdicts: Verdicts,
+    /// Turns of passes over HostingDeployments.
+    pub lanes: Lanes,
 }
 
 /// The parts of a [`Context`] that are given.
@@ -245,6 +236,7 @@ impl Context {
             namespaces,
             wake,
         } = parts;
+        let lanes = Lanes::new(settings.concurrency);
         let waiting = format!("HostingProvider {}/{} was not looked at yet", settings.namespace, settings.provider);
         Self {
             client,
@@ -265,8 +257,10 @@ impl Context {
             wake,
             serving: RwLock::new(Err((Reason::ProviderNotReady, waiting))),
             health: Mutex::default(),
+            watched: Mutex::default(),
             memory: Mutex::default(),
             verdicts: Verdicts::default(),
+            lanes,
         }
     }
 
@@ -314,30 +308,6 @@ impl Context {
         self.deployments.state().into_iter().filter(|object| concerns(object)).collect()
     }
 
-    /// What was last found out about a device.
-    #[must_use]
-    pub fn health(&self, device: &str) -> DeviceHealth {
-        locked(&self.health).get(device).cloned().unwrap_or_default()
-    }
-
-    /// Notes what was found out about a device; `None` when it is gone.
-    pub fn set_health(&self, device: &str, health: Option<DeviceHealth>) {
-        let known = health.clone();
-        let before = match health {
-            Some(health) => locked(&self.health).insert(device.to_owned(), health),
-            None => locked(&self.health).remove(device),
-        };
-        if before != known {
-            self.wake(Wake::Device(device.to_owned()));
-        }
-    }
-
-    /// The devices of which something was found out.
-    #[must_use]
-    pub fn known_devices(&self) -> Vec<String> {
-        locked(&self.health).keys().cloned().collect()
-    }
-
     /// Reads or changes what is remembered of an object.
     pub fn remember<T>(&self, uid: &str, change: impl FnOnce(&mut Memory) -> T) -> T {
         change(locked(&self.memory).entry(uid.to_owned()).or_default())
@@ -376,7 +346,7 @@ impl Context {
                 Candidate {
                     labels: device.labels().clone(),
                     unschedulable: device.spec.unschedulable.unwrap_or_default(),
-                    ready: self.health(&name).ready,
+                    ready: self.health(&name).ready && self.credible(&name),
                     deployments: load.get(&name).copied().unwrap_or_default(),
                     name,
                 }

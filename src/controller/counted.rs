@@ -27,7 +27,7 @@ impl<C> CountedClient<C> {
             Ok(_) => CallOutcome::Answered,
             Err(CallError::NotSent { .. }) => CallOutcome::NotSent,
             Err(CallError::Silent { .. }) => CallOutcome::Silent,
-            Err(CallError::BadReply { .. }) => CallOutcome::BadReply,
+            Err(CallError::BadReply { .. } | CallError::Contradiction { .. }) => CallOutcome::BadReply,
             Err(CallError::NotGranted { .. }) => CallOutcome::NotGranted,
         };
         self.metrics.device_call(behaviour, outcome);

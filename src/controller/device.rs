@@ -1,8 +1,11 @@
-//! The driver of HostingDevices: a heartbeat, and the sentinel by which a list from the device is known to be whole.
+//! The driver of HostingDevices: a heartbeat, and what it shows of the device: whether it answers, offers resources, still
+//! has its sentinel and holds a grant that is good for something.
 
 pub(super) mod adopt;
+mod grant;
+mod sentinel;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use kube::{
     Api, Resource as _, ResourceExt as _,
@@ -10,71 +13,83 @@ use kube::{
     runtime::controller::Action,
 };
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::{
-    context::{Context, DeviceHealth, SILENCES, target},
+    context::{Context, DeviceHealth, SILENCES, Watched, stored_time, target},
     error::Error,
     events,
 };
 use crate::{
     api::{
-        HostingDevice, HostingDeviceStatus, Reason, SentinelRecord,
-        names::{FIELD_MANAGER, metadata},
+        ConditionType, HostingDevice, HostingDeviceStatus, Reachability, Reason, ReplySpelling, SentinelRecord,
+        names::FIELD_MANAGER,
     },
-    device::{CallError, DeviceTarget, dms},
+    capability::Token,
+    device::{
+        CallError, DeviceTarget,
+        dms::{self, Spelling},
+    },
     plan::{
         backoff,
-        conditions::{Outcome, conditions},
+        conditions::{Outcome, Statement, Value, conditions},
+        reach::Reach,
     },
 };
 
 /// Pause between heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// Pause after a heartbeat that failed.
+/// Pause after a heartbeat that failed, or that spoke against those before it.
 const RETRY: Duration = Duration::from_secs(3);
-/// The sentinel's request lives just long enough to be taken (protocol notes §5.3: 59 s).
-const SENTINEL_WINDOW: Duration = Duration::from_secs(70);
+/// At every so-manieth heartbeat it is asked whether the device offers resources.
+const ONBOARDING_EVERY: u32 = 4;
 
-/// One pass over a device.
-///
-/// # Errors
-/// [`Error`], tried again.
-pub async fn reconcile(object: Arc<HostingDevice>, context: Arc<Context>) -> Result<Action, Error> {
-    let name = object.name_any();
-    let before = object.status.clone().unwrap_or_default();
-    let known = before.sentinel.as_ref().map(|record| record.id.clone());
-    let expected = known.clone().filter(|_| !adopt::is_due(&object, &before));
-    let seen = match target(&object) {
-        Ok(target) => look(&context, &name, &target, expected).await,
-        Err((reason, message)) => Err(Fault { reason, message, stalled: true }),
-    };
-    let (outcome, sentinel, pause) = match seen {
-        Ok(sentinel) => (Outcome::Ready("the device answers".to_owned()), Some(sentinel), HEARTBEAT),
-        Err(Fault { reason, message, stalled: true }) => (Outcome::Stalled(reason, message), known, HEARTBEAT),
-        Err(Fault { reason, message, stalled: false }) => (Outcome::Reconciling(reason, message), known, RETRY),
-    };
-    let ready = matches!(outcome, Outcome::Ready(_));
-    let silences = match &outcome {
-        Outcome::Reconciling(Reason::DeviceSilent, _) => (context.health(&name).silences + 1).min(SILENCES),
-        Outcome::Ready(_) | Outcome::Reconciling(..) | Outcome::Stalled(..) => 0,
-    };
-    let labels = (object.metadata.generation, object.labels().clone());
-    context.set_health(&name, Some(DeviceHealth { ready, sentinel: sentinel.clone(), silences, object: labels }));
-    context.metrics.device_ready(&name, ready);
-    publish_status(&object, &context, &before, sentinel, &outcome).await?;
-    Ok(Action::requeue(backoff::Backoff { first: pause, cap: pause }.pause(1, rand::random())))
-}
-
+/// What stood in the way of a heartbeat.
 struct Fault {
     reason: Reason,
     message: String,
-    stalled: bool,
+    kind: FaultKind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum FaultKind {
+    /// Nothing usable came; it is asked again.
+    Silent,
+    /// It answered, and said no; it is asked again.
+    Refused,
+    /// It was not asked, or asking again changes nothing.
+    Person,
+}
+
+impl Fault {
+    const fn person(reason: Reason, message: String) -> Self {
+        Self { reason, message, kind: FaultKind::Person }
+    }
+
+    const fn refused(message: String) -> Self {
+        Self { reason: Reason::DeviceRefused, message, kind: FaultKind::Refused }
+    }
+
+    /// Whether the device answered; `None` when it was not asked.
+    fn answered(&self) -> Option<bool> {
+        match (self.kind, self.reason) {
+            (FaultKind::Silent, _) => Some(false),
+            (FaultKind::Refused, _) | (FaultKind::Person, Reason::SentinelLost | Reason::DeviceContradicts) => {
+                Some(true)
+            }
+            (FaultKind::Person, _) => None,
+        }
+    }
 }
 
 impl From<CallError> for Fault {
     fn from(error: CallError) -> Self {
         let reason = reason(&error);
-        Self { reason, message: error.to_string(), stalled: reason == Reason::GrantInsufficient }
+        let kind = match reason {
+            Reason::GrantInsufficient | Reason::DeviceContradicts => FaultKind::Person,
+            _ => FaultKind::Silent,
+        };
+        Self { reason, message: error.to_string(), kind }
     }
 }
 
@@ -84,6 +99,133 @@ pub const fn reason(error: &CallError) -> Reason {
     match error {
         CallError::NotSent { .. } | CallError::Silent { .. } | CallError::BadReply { .. } => Reason::DeviceSilent,
         CallError::NotGranted { .. } => Reason::GrantInsufficient,
+        CallError::Contradiction { .. } => Reason::DeviceContradicts,
+    }
+}
+
+/// One pass over a device.
+///
+/// # Errors
+/// [`Error`], tried again.
+pub async fn reconcile(object: Arc<HostingDevice>, context: Arc<Context>) -> Result<Action, Error> {
+    let name = object.name_any();
+    let before = object.status.clone().unwrap_or_default();
+    let mut watched = context.watched(&name, || known(&object, &before));
+    if adopt::acquits(&object, &before) {
+        context.acquit(&name);
+        watched.contradiction = None;
+    }
+    let known_sentinel = before.sentinel.as_ref().map(|record| record.id.clone());
+    let target = target(&object);
+    let seen = match &target {
+        Ok(target) => {
+            let expected = known_sentinel.clone().filter(|_| !adopt::is_due(&object, &before));
+            beat(&context, &name, target, expected, &mut watched).await
+        }
+        Err((reason, message)) => Err(Fault::person(*reason, message.clone())),
+    };
+    if let Err(Fault { reason: Reason::DeviceContradicts, message, .. }) = &seen {
+        watched.contradiction.get_or_insert_with(|| message.clone());
+    }
+    let answered = seen.as_ref().map_or_else(Fault::answered, |_| Some(true));
+    if let Some(answered) = answered {
+        watched.reach = watched.reach.after(answered);
+    }
+    // Whoever was accused meanwhile stays so.
+    let watched = context.set_watched(&name, watched);
+    let outcome = outcome(&name, &seen, &watched);
+    let pause = pause(&seen, &watched);
+    let silences = if answered == Some(false) { (context.health(&name).silences + 1).min(SILENCES) } else { 0 };
+    let ready = matches!(outcome, Some(Outcome::Ready(_)));
+    let sentinel = seen.as_ref().ok().cloned().or(known_sentinel);
+    let labels = (object.metadata.generation, object.labels().clone());
+    context.set_health(&name, Some(DeviceHealth { ready, sentinel: sentinel.clone(), silences, object: labels }));
+    context.metrics.device_ready(&name, ready);
+    let grant = target.ok().and_then(|target| target.grant);
+    let status = status(&object, &context, &before, &watched, (sentinel, grant.as_ref()), outcome.as_ref());
+    publish_status(&object, &context, &before, status).await?;
+    Ok(Action::requeue(backoff::Backoff { first: pause, cap: pause }.pause(1, rand::random())))
+}
+
+/// What the status of a device tells a process that has just started. An edit of its spec makes it another device.
+fn known(object: &HostingDevice, before: &HostingDeviceStatus) -> Watched {
+    let generation = object.metadata.generation;
+    if before.observed_generation != generation {
+        return Watched { generation, ..Watched::default() };
+    }
+    let credible = before.conditions.iter().find(|condition| condition.type_ == ConditionType::Credible.as_str());
+    Watched {
+        generation,
+        reach: Reach::known(before.reachability.map(|reachability| reachability == Reachability::Reachable)),
+        onboarded: before.onboarded,
+        spelling: before.reply_spelling.map(|spelling| match spelling {
+            ReplySpelling::Old => Spelling::Old,
+            ReplySpelling::New => Spelling::New,
+        }),
+        contradiction: credible.filter(|found| found.status == "False").map(|found| found.message.clone()),
+        // What its status says was asked not long ago.
+        beats: u32::from(before.onboarded.is_some()),
+    }
+}
+
+/// Asks the device for a sign of life, sees to its sentinel, and now and then asks whether it offers resources. The id of
+/// the sentinel.
+async fn beat(
+    context: &Context,
+    device: &str,
+    target: &DeviceTarget,
+    sentinel: Option<String>,
+    watched: &mut Watched,
+) -> Result<String, Fault> {
+    let client = context.device_client.as_ref();
+    let started = Instant::now();
+    let told = dms::peers_self(client, target).await?;
+    context.metrics.device_heartbeat(device, started.elapsed());
+    let own = target.did.peer_id();
+    if told.id != own {
+        let message = format!("the device says that it is peer {:?}, and the connection proved {own}", told.id);
+        return Err(Fault::person(Reason::DeviceContradicts, message));
+    }
+    let sentinel::Found { id, spelling } = sentinel::see_to(context, device, target, sentinel).await?;
+    let due = watched.beats % ONBOARDING_EVERY == 0;
+    watched.beats = watched.beats.wrapping_add(1);
+    watched.spelling = spelling.or(watched.spelling);
+    let asked = target.grant.as_ref().is_none_or(|grant| grant::allows(grant, dms::path::ONBOARDING_STATUS));
+    if due && asked {
+        let reply = dms::onboarding_status(client, target).await?;
+        // What the device itself could not tell changes nothing.
+        watched.onboarded = if reply.error.is_empty() { Some(reply.onboarded) } else { watched.onboarded };
+    }
+    Ok(id)
+}
+
+/// What the heartbeat comes to; `None` while it speaks against those before it: then everything stays as it was told.
+fn outcome(device: &str, seen: &Result<String, Fault>, watched: &Watched) -> Option<Outcome> {
+    if let Some(contradiction) = &watched.contradiction {
+        let message = format!(
+            "{contradiction}. Nothing new goes there: see that the device is what it says it is, and take it again with \
+             `kubectl hosting device adopt {device}`"
+        );
+        return Some(Outcome::Stalled(Reason::DeviceContradicts, message));
+    }
+    match seen {
+        Err(Fault { reason, message, kind: FaultKind::Person }) => Some(Outcome::Stalled(*reason, message.clone())),
+        _ if watched.reach.in_doubt() => None,
+        Err(Fault { reason, message, kind: FaultKind::Silent | FaultKind::Refused }) => {
+            Some(Outcome::Reconciling(*reason, message.clone()))
+        }
+        Ok(_) if watched.onboarded == Some(false) => Some(Outcome::Reconciling(
+            Reason::NotOnboarded,
+            "the device answers and offers no resources: its owner has to onboard it".to_owned(),
+        )),
+        Ok(_) => Some(Outcome::Ready("the device answers".to_owned())),
+    }
+}
+
+fn pause(seen: &Result<String, Fault>, watched: &Watched) -> Duration {
+    match seen {
+        Ok(_) | Err(Fault { kind: FaultKind::Person, .. }) if !watched.reach.in_doubt() => HEARTBEAT,
+        _ => RETRY,
     }
 }
 
@@ -95,106 +237,57 @@ pub async fn forget_gone(context: Arc<Context>) {
         for name in context.known_devices() {
             if !devices.iter().any(|device| device.name_any() == name) {
                 context.set_health(&name, None);
+                context.forget_watched(&name);
                 context.metrics.forget_device(&name);
             }
         }
     }
 }
 
-/// Asks the device for a sign of life, and sees to its sentinel. The id of the sentinel.
-async fn look(context: &Context, device: &str, target: &DeviceTarget, known: Option<String>) -> Result<String, Fault> {
-    let client = context.device_client.as_ref();
-    dms::peers_self(client, target).await?;
-    if let Some(id) = known {
-        // Seen once a pass over a deployment needs it; a heartbeat only asks whether it still exists.
-        let status = dms::deployment_status(client, target, &id, false).await?;
-        if status.state.is_some() {
-            return Ok(id);
-        }
-        let all = dms::deployment_list_all(client, target, &BTreeMap::new()).await?;
-        let listed = |id: &String| all.iter().any(|entry| &entry.id == id);
-        let recorded = context.recorded_ids(device, "");
-        if listed(&id) {
-            return Ok(id);
-        }
-        if !recorded.is_empty() && recorded.iter().all(listed) {
-            // Only the sentinel is gone, as an ended deployment that somebody pruned.
-            return plant(context, target, sentinel_marks(context)).await;
-        }
-        return Err(Fault {
-            reason: Reason::SentinelLost,
-            message: format!(
-                "the device answers, but no longer knows the record {id} by which its list is known to be whole: it lost \
-                 its state. Once nothing runs there any more that it does not know of, take it as it is now with \
-                 `kubectl hosting device adopt {device}`"
-            ),
-            stalled: true,
-        });
+fn status(
+    object: &HostingDevice,
+    context: &Context,
+    before: &HostingDeviceStatus,
+    watched: &Watched,
+    (sentinel, grant): (Option<String>, Option<&Token>),
+    outcome: Option<&Outcome>,
+) -> HostingDeviceStatus {
+    let (generation, now) = (object.metadata.generation, context.clock.now());
+    let Watched { reach, onboarded, spelling, contradiction, beats: _, generation: _ } = watched;
+    let credible = match (contradiction, reach.reachable()) {
+        (Some(contradiction), _) => Some((Value::False, Reason::DeviceContradicts, contradiction.clone())),
+        (None, Some(_)) => Some((Value::True, Reason::Consistent, "what the device answers fits together".to_owned())),
+        (None, None) => None,
+    };
+    let credible =
+        credible.map(|(value, reason, message)| Statement { kind: ConditionType::Credible, value, reason, message });
+    let parts: Vec<Statement> = grant.map(|grant| grant::statement(grant, now)).into_iter().chain(credible).collect();
+    HostingDeviceStatus {
+        observed_generation: generation,
+        sentinel: sentinel.map(|id| SentinelRecord { id }),
+        reachability: reach.reachable().map(|reachable| match reachable {
+            true => Reachability::Reachable,
+            false => Reachability::Unreachable,
+        }),
+        onboarded: *onboarded,
+        reply_spelling: spelling.map(|spelling| match spelling {
+            Spelling::Old => ReplySpelling::Old,
+            Spelling::New => ReplySpelling::New,
+        }),
+        grant_expires: grant.map(|grant| stored_time(grant.not_after())),
+        conditions: match outcome {
+            Some(outcome) => conditions(&parts, outcome, &before.conditions, generation, now),
+            None => before.conditions.clone(),
+        },
     }
-    let marks = sentinel_marks(context);
-    let found = dms::deployment_list_all(client, target, &marks).await?;
-    if let Some(entry) =
-        found.into_iter().find(|entry| marks.iter().all(|(key, value)| entry.metadata.get(key) == Some(value)))
-    {
-        return Ok(entry.id);
-    }
-    plant(context, target, marks).await
-}
-
-fn sentinel_marks(context: &Context) -> BTreeMap<String, String> {
-    [
-        (metadata::INSTALLATION.to_owned(), context.identity.installation.id().to_owned()),
-        (metadata::SENTINEL.to_owned(), "true".to_owned()),
-    ]
-    .into()
-}
-
-/// Leaves a deployment on the device that no executor takes, so that it fails at its deadline and stays in the list.
-/// A second one does no harm.
-async fn plant(context: &Context, target: &DeviceTarget, marks: BTreeMap<String, String>) -> Result<String, Fault> {
-    let peer = target.did.peer_id();
-    let request = json!({"Ensemble": {"v1": {
-        "escalation_strategy": "teardown",
-        "allocations": {"sentinel": {
-            "executor": "null",
-            "type": "task",
-            "resources": {
-                "cpu": {"clock_speed": 1_000_000_000_u64, "cores": 1},
-                "ram": {"size": 1_u64 << 20},
-                "disk": {"size": 1_u64 << 20},
-            },
-            "execution": {"type": "null"},
-            "failure_recovery": "stay_down",
-        }},
-        "nodes": {"device": {"allocations": ["sentinel"], "failure_recovery": "stay_down", "peer": peer}},
-        "metadata": marks,
-    }}});
-    let client = context.device_client.as_ref();
-    let reply = client.call(target, dms::path::DEPLOYMENT_NEW, request, SENTINEL_WINDOW).await?;
-    let reply = dms::deployment_new_reply(target, reply)?;
-    if reply.ensemble_id.is_empty() {
-        return Err(Fault {
-            reason: Reason::DeviceRefused,
-            message: format!("the device refused the record by which its list is known to be whole: {}", reply.error),
-            stalled: false,
-        });
-    }
-    Ok(reply.ensemble_id)
 }
 
 async fn publish_status(
     object: &HostingDevice,
     context: &Context,
     before: &HostingDeviceStatus,
-    sentinel: Option<String>,
-    outcome: &Outcome,
+    status: HostingDeviceStatus,
 ) -> Result<(), Error> {
-    let generation = object.metadata.generation;
-    let status = HostingDeviceStatus {
-        observed_generation: generation,
-        sentinel: sentinel.map(|id| SentinelRecord { id }),
-        conditions: conditions(&[], outcome, &before.conditions, generation, context.clock.now()),
-    };
     if &status == before {
         return Ok(());
     }

@@ -16,6 +16,7 @@ mod device;
 mod error;
 mod events;
 pub mod identity;
+mod lanes;
 pub mod lease;
 mod provider;
 mod revisions;
@@ -125,6 +126,8 @@ impl Drivers {
         let context = Arc::new(Context::new(parts));
         let Self { deployments, devices, providers, revocations, namespaces: _, woken } = self;
         let config = Config::default().concurrency(context.settings.concurrency);
+        // Each of these bounds itself: a pass over a deployment by its turns, one over a device by being the only one.
+        let unbounded = Config::default().concurrency(0);
         let concerned = {
             let context = Arc::clone(&context);
             move |wake| {
@@ -138,7 +141,7 @@ impl Drivers {
             .reconcile_on(
                 reports.map(|(namespace, name)| ObjectRef::new_with(&name, deployment::resource()).within(&namespace)),
             )
-            .with_config(config.clone())
+            .with_config(unbounded.clone())
             .graceful_shutdown_on(stopped(&stop))
             .run(
                 |object, context| {
@@ -148,7 +151,7 @@ impl Drivers {
                 again::<DynamicObject>,
                 Arc::clone(&context),
             );
-        let devices = devices.with_config(config.clone()).graceful_shutdown_on(stopped(&stop)).run(
+        let devices = devices.with_config(unbounded).graceful_shutdown_on(stopped(&stop)).run(
             |object, context| {
                 let pass = guarded(&object, &context, |object, context| Box::pin(device::reconcile(object, context)));
                 measured("HostingDevice", &object, context, pass)
@@ -178,12 +181,20 @@ impl Drivers {
         context.clock.clone().first_comparison(&context.client, &stop).await;
         let sweep = tokio::spawn(tombstone::sweep(Arc::clone(&context)));
         let sweep_revocations = tokio::spawn(revocation::sweep(Arc::clone(&context)));
+        let closing = tokio::spawn({
+            let (context, stop) = (Arc::clone(&context), stop.clone());
+            async move {
+                stop.cancelled().await;
+                context.lanes.close();
+            }
+        });
         let gone = tokio::spawn(device::forget_gone(Arc::clone(&context)));
         let clock = tokio::spawn(context.clock.clone().watch(context.client.clone()));
         tokio::join!(drain(deployments), drain(devices), drain(providers), drain(revocations));
         sweep.abort();
         sweep_revocations.abort();
         gone.abort();
+        closing.abort();
         clock.abort();
     }
 }

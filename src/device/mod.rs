@@ -78,6 +78,16 @@ pub enum CallError {
         /// What is wrong with it.
         cause: String,
     },
+    /// A reply came that cannot be true.
+    #[error("device {did} answered {behaviour} with something that cannot be: {cause}")]
+    Contradiction {
+        /// The device.
+        did: String,
+        /// The behaviour asked for.
+        behaviour: String,
+        /// What does not fit together.
+        cause: String,
+    },
     /// The grant does not carry the capability, or has expired; nothing was sent.
     #[error(
         "the grant of device {did} does not allow {capability}: {cause}. Ask the owner of the device for a new grant and \

@@ -6,6 +6,7 @@ pub mod build;
 pub mod conditions;
 pub mod decide;
 pub mod place;
+pub mod reach;
 pub mod retention;
 pub mod span;
 pub mod tag;

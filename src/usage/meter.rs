@@ -31,6 +31,17 @@ pub struct Increment {
     pub gap: Option<Gap>,
 }
 
+/// More than any one deployment sends or receives in a second: 100 Gbit.
+const MOST_BYTES_PER_SECOND: u64 = 12_500_000_000;
+
+impl Increment {
+    /// Whether more bytes went over the network in this time than any network carries.
+    fn is_impossible(&self, in_time: Duration) -> bool {
+        let most = MOST_BYTES_PER_SECOND.saturating_mul(in_time.as_secs().saturating_add(1));
+        self.received_bytes > most || self.sent_bytes > most
+    }
+}
+
 /// Why the time before a reading is not counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Gap {
@@ -46,6 +57,8 @@ pub enum Gap {
     ReadingsMissed,
     /// It is not later than a reading that was counted already. Nothing at all is taken from it.
     OutOfOrder,
+    /// It says that more went over the network than a network carries. Nothing at all is taken from it.
+    Impossible,
 }
 
 impl Gap {
@@ -59,6 +72,7 @@ impl Gap {
             Self::DeviceSilent => "DeviceSilent",
             Self::ReadingsMissed => "ReadingsMissed",
             Self::OutOfOrder => "OutOfOrder",
+            Self::Impossible => "Impossible",
         }
     }
 }
@@ -80,6 +94,8 @@ pub struct Meter {
 struct Last {
     incarnation: String,
     at: Nanos,
+    /// When something was last counted, before any silence.
+    counted_at: Nanos,
     state: RunState,
     reserved: Reserved,
     network: Option<Network>,
@@ -107,7 +123,7 @@ impl Meter {
     /// What a reading adds.
     pub fn take(&mut self, reading: Reading) -> Increment {
         let Reading { deployment, allocation, incarnation, at, state, reserved, network, stored_bytes } = reading;
-        let now = Last { incarnation, at, state, reserved, network, earlier: VecDeque::new() };
+        let now = Last { incarnation, at, counted_at: at, state, reserved, network, earlier: VecDeque::new() };
         match self.last.entry((deployment, allocation)) {
             Entry::Vacant(entry) => {
                 // A silent device shows no incarnation to begin from.
@@ -128,6 +144,12 @@ impl Meter {
                     return Increment { stored_bytes, gap: Some(Gap::DeviceSilent), ..Increment::default() };
                 }
                 let increment = Increment { stored_bytes, ..difference(before, &now, self.longest_interval) };
+                if increment.is_impossible(at.since(before.counted_at)) {
+                    // The counters of the reading before stay what the next one is compared with.
+                    before.at = at;
+                    before.state = RunState::Unknown;
+                    return Increment { stored_bytes, gap: Some(Gap::Impossible), ..Increment::default() };
+                }
                 let known = before.counted(&now.incarnation);
                 let mut earlier = std::mem::take(&mut before.earlier);
                 if before.incarnation != now.incarnation {
@@ -235,236 +257,4 @@ impl Totals {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::{collection::vec, prelude::*};
-
-    use super::*;
-
-    const RESERVED: Reserved = Reserved { cpu_millis: 500, memory_bytes: 1 << 30, disk_bytes: 7 };
-
-    fn reading(milliseconds: u64) -> Reading {
-        Reading {
-            deployment: "uid".into(),
-            allocation: "web".into(),
-            incarnation: "first".into(),
-            at: Nanos(milliseconds * 1_000_000),
-            state: RunState::Running,
-            reserved: RESERVED,
-            network: Some(Network { received: milliseconds, sent: 2 * milliseconds }),
-            stored_bytes: None,
-        }
-    }
-
-    fn gap_only(gap: Gap) -> Increment {
-        Increment { gap: Some(gap), ..Increment::default() }
-    }
-
-    fn total(readings: impl IntoIterator<Item = Reading>) -> Totals {
-        let mut meter = Meter::new(Duration::from_secs(1_000));
-        let mut totals = Totals::default();
-        for reading in readings {
-            totals.add(&meter.take(reading));
-        }
-        totals
-    }
-
-    #[test]
-    fn two_readings_of_running_work_count_what_lies_between() {
-        let mut meter = Meter::default();
-        assert_eq!(meter.take(reading(1_000)), gap_only(Gap::FirstReading));
-        assert_eq!(
-            meter.take(Reading { stored_bytes: Some(9), ..reading(61_500) }),
-            Increment {
-                seconds: 60,
-                cpu_milli_seconds: 30_000,
-                memory_byte_seconds: 60 << 30,
-                disk_byte_seconds: 420,
-                received_bytes: 60_500,
-                sent_bytes: 121_000,
-                stored_bytes: Some(9),
-                gap: None,
-            }
-        );
-    }
-
-    #[test]
-    fn every_gap_adds_no_time_and_says_why() {
-        let silent = |at| Reading { state: RunState::Unknown, network: None, ..reading(at) };
-        let idle = |at| Reading { state: RunState::NotRunning, ..reading(at) };
-        let renewed = |at| Reading { incarnation: "second".into(), ..reading(at) };
-        let cases: [(&str, Vec<Reading>, Gap); 10] = [
-            ("nothing before", vec![reading(1_000)], Gap::FirstReading),
-            ("nothing before, and silent", vec![silent(1_000)], Gap::DeviceSilent),
-            ("silent before anything was read", vec![silent(1_000), reading(2_000)], Gap::FirstReading),
-            ("silent now", vec![reading(1_000), silent(2_000)], Gap::DeviceSilent),
-            ("silent between", vec![reading(1_000), silent(2_000), reading(3_000)], Gap::DeviceSilent),
-            ("ended between", vec![reading(1_000), idle(2_000)], Gap::NotRunning),
-            ("began between", vec![idle(1_000), reading(2_000)], Gap::NotRunning),
-            ("another incarnation", vec![reading(1_000), renewed(2_000)], Gap::NewIncarnation),
-            ("too far apart", vec![reading(1_000), reading(302_000)], Gap::ReadingsMissed),
-            ("an old one", vec![reading(2_000), reading(1_000)], Gap::OutOfOrder),
-        ];
-        for (name, readings, gap) in cases {
-            let mut meter = Meter::default();
-            let last = readings.into_iter().map(|reading| meter.take(reading)).last().unwrap();
-            assert_eq!((last.gap, last.seconds, last.memory_byte_seconds), (Some(gap), 0, 0), "{name}");
-        }
-        let mut meter = Meter::default();
-        meter.take(reading(1_000));
-        assert_eq!(meter.take(reading(301_000)).gap, None, "just close enough");
-    }
-
-    #[test]
-    fn an_incarnation_that_comes_back_is_not_counted_anew() {
-        let other = |at| Reading { incarnation: "second".into(), ..reading(at) };
-        let totals = total([reading(1_000), reading(2_000), other(3_000), other(3_500), reading(4_000)]);
-        // 1000 to 2000 and on to 4000 of the first, all 3500 of the second.
-        assert_eq!(totals.received_bytes, 3_000 + 3_500);
-    }
-
-    #[test]
-    fn counters_outlast_silence_and_unknown_counts() {
-        let quiet = |state, at| Reading { state, network: None, ..reading(at) };
-        let totals =
-            total([reading(1_000), quiet(RunState::Unknown, 2_000), quiet(RunState::Running, 3_000), reading(5_000)]);
-        assert_eq!((totals.seconds, totals.received_bytes, totals.sent_bytes), (2, 4_000, 8_000));
-    }
-
-    #[test]
-    fn a_count_with_an_unknown_beginning_is_not_charged() {
-        let mut meter = Meter::default();
-        meter.take(Reading { network: None, ..reading(1_000) });
-        let increment = meter.take(reading(2_000));
-        assert_eq!((increment.received_bytes, increment.sent_bytes), (0, 0));
-        assert_eq!(meter.take(reading(3_000)).received_bytes, 1_000);
-    }
-
-    #[test]
-    fn an_old_count_is_not_carried_into_a_new_incarnation() {
-        let mut meter = Meter::default();
-        meter.take(reading(5_000));
-        meter.take(Reading { incarnation: "second".into(), network: None, ..reading(6_000) });
-        let network = Some(Network { received: 9_000, sent: 0 });
-        let increment = meter.take(Reading { incarnation: "second".into(), network, ..reading(7_000) });
-        assert_eq!(increment.received_bytes, 0, "unknown where it stood");
-    }
-
-    #[test]
-    fn what_both_readings_vouch_for_is_counted() {
-        let mut meter = Meter::default();
-        meter.take(reading(0));
-        let more = Reserved { cpu_millis: 900, memory_bytes: 1, disk_bytes: 7 };
-        let increment = meter.take(Reading { reserved: more, ..reading(10_000) });
-        assert_eq!((increment.cpu_milli_seconds, increment.memory_byte_seconds), (5_000, 10));
-    }
-
-    #[test]
-    fn allocations_are_apart_and_a_forgotten_deployment_begins_anew() {
-        let mut meter = Meter::default();
-        meter.take(reading(1_000));
-        let other = |at| Reading { allocation: "worker".into(), ..reading(at) };
-        assert_eq!(meter.take(other(2_000)), gap_only(Gap::FirstReading));
-        let foreign = |at| Reading { deployment: "other".into(), ..reading(at) };
-        meter.take(foreign(1_000));
-        meter.forget("uid");
-        assert_eq!(meter.take(reading(3_000)), gap_only(Gap::FirstReading));
-        assert_eq!(meter.take(other(3_000)), gap_only(Gap::FirstReading));
-        assert_eq!(meter.take(foreign(3_000)).seconds, 2);
-    }
-
-    #[test]
-    fn the_largest_values_do_not_run_over() {
-        let most = Reserved { cpu_millis: u64::MAX, memory_bytes: u64::MAX, disk_bytes: u64::MAX };
-        let at = |at| Reading { at, reserved: most, network: None, ..reading(0) };
-        let mut meter = Meter::new(Duration::MAX);
-        meter.take(at(Nanos(0)));
-        let increment = meter.take(at(Nanos::MAX));
-        let seconds = u64::MAX / NANOS_PER_SECOND;
-        assert_eq!(increment.seconds, seconds);
-        assert_eq!(increment.memory_byte_seconds, u128::from(u64::MAX) * u128::from(seconds));
-    }
-
-    /// Steps in milliseconds, each well below the longest interval.
-    fn steps() -> impl Strategy<Value = Vec<u64>> {
-        vec(1_u64..900_000, 1..40)
-    }
-
-    fn times(steps: &[u64]) -> Vec<u64> {
-        steps
-            .iter()
-            .scan(1_000, |at, step| {
-                *at += step;
-                Some(*at)
-            })
-            .collect()
-    }
-
-    proptest! {
-        #[test]
-        fn the_parts_add_up_to_the_whole(steps in steps()) {
-            let times = times(&steps);
-            let (first, last) = (times[0], times[times.len() - 1]);
-            let parts = total(times.iter().map(|at| reading(*at)));
-            let seconds = u128::from(last / 1_000 - first / 1_000);
-            prop_assert_eq!(parts, Totals {
-                seconds,
-                cpu_milli_seconds: seconds * 500,
-                memory_byte_seconds: seconds << 30,
-                disk_byte_seconds: seconds * 7,
-                received_bytes: u128::from(last - first),
-                sent_bytes: 2 * u128::from(last - first),
-            });
-        }
-
-        /// Each step says how much was received; the counter starts anew at 0 where told, so never twice, never lost.
-        #[test]
-        fn resets_neither_lose_nor_repeat(traffic in vec((1_u64..1_000_000, any::<bool>()), 1..40)) {
-            let mut counter = 5;
-            let mut expected = 0_u128;
-            let mut readings = vec![reading(1_000)];
-            readings[0].network = Some(Network { received: counter, sent: 0 });
-            for (index, (received, reset)) in (2_u64..).zip(&traffic) {
-                // A reset shows only when the new count is below the old one.
-                let reset = *reset && *received < counter;
-                counter = if reset { *received } else { counter + received };
-                expected += u128::from(*received);
-                let network = Some(Network { received: counter, sent: 0 });
-                readings.push(Reading { network, ..reading(index * 1_000) });
-            }
-            prop_assert_eq!(total(readings).received_bytes, expected);
-        }
-
-        #[test]
-        fn silence_never_adds_and_never_loses_bytes(steps in steps(), silent in vec(any::<bool>(), 40)) {
-            let times = times(&steps);
-            let whole = total(times.iter().map(|at| reading(*at)));
-            let last = times.len() - 1;
-            let with_silence = total(times.iter().enumerate().map(|(index, at)| {
-                if silent[index] && index != 0 && index != last {
-                    Reading { state: RunState::Unknown, network: None, ..reading(*at) }
-                } else {
-                    reading(*at)
-                }
-            }));
-            prop_assert!(with_silence.seconds <= whole.seconds);
-            prop_assert_eq!(with_silence.received_bytes, whole.received_bytes);
-            let any_silent = (1..last).any(|index| silent[index]);
-            prop_assert_eq!(with_silence.memory_byte_seconds < whole.memory_byte_seconds,
-                any_silent && with_silence.seconds < whole.seconds);
-        }
-
-        #[test]
-        fn readings_out_of_order_change_nothing(order in vec(1_u64..500_000, 1..60)) {
-            let mut latest = 0;
-            let in_order: Vec<u64> = order.iter().copied().filter(|at| {
-                let later = *at > latest;
-                latest = latest.max(*at);
-                later
-            }).collect();
-            prop_assert_eq!(
-                total(order.iter().map(|at| reading(*at))),
-                total(in_order.iter().map(|at| reading(*at)))
-            );
-        }
-    }
-}
+mod tests;

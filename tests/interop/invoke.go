@@ -7,67 +7,130 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 )
 
-// Call is one request to a node.
-type Call struct {
-	key       Key
-	link      *Link
-	to        peer.AddrInfo
-	behaviour string
-	message   []byte
-	timeout   time.Duration
-	grant     *Token
-	spoil     string
+// Caller asks one node over one connection.
+type Caller struct {
+	key    Key
+	link   *Link
+	to     peer.AddrInfo
+	self   Handle
+	grant  *Token
+	report func(any)
+	nonce  atomic.Uint64
+	// Connections to the node that there ever were.
+	opened  atomic.Int64
+	last    *Frame
+	gossip  *pubsub.PubSub
+	topics  map[string]*pubsub.Topic
+	mutex   sync.Mutex
+	awaited map[string]awaited
+}
+
+type awaited struct {
+	request Envelope
+	reply   chan json.RawMessage
+}
+
+// Request is one call. Spoiled ones are sent and not waited for.
+type Request struct {
+	Behaviour string          `json:"behaviour"`
+	Message   json.RawMessage `json:"message"`
+	// How long the reply is waited for, in milliseconds.
+	Wait int64 `json:"wait"`
+	// How long the request lives, in milliseconds.
+	Lives int64  `json:"lives"`
+	Spoil string `json:"spoil"`
+	Times int    `json:"times"`
+	// To all on this topic, and to nobody in particular.
+	Topic string `json:"topic"`
 }
 
 var errNoReply = errors.New("no reply")
 
-// Run sends the request and returns the payload of the verified reply, or errNoReply.
-func (c Call) Run(report func(any)) (json.RawMessage, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), c.timeout)
+// NewCaller connects to a node.
+func NewCaller(key Key, link *Link, to peer.AddrInfo, grant *Token, report func(any)) (*Caller, error) {
+	self, err := key.Handle(fmt.Sprintf("user-%d", time.Now().UnixNano()))
+	if err != nil {
+		return nil, err
+	}
+	c := &Caller{key: key, link: link, to: to, self: self, grant: grant, report: report, awaited: map[string]awaited{}}
+	c.nonce.Store(uint64(time.Now().UnixNano()))
+	link.host.Network().Notify(&network.NotifyBundle{ConnectedF: func(_ network.Network, conn network.Conn) {
+		if conn.RemotePeer() == to.ID {
+			c.opened.Add(1)
+		}
+	}})
+	link.Listen(self.Address.Inbox, c.receive, func(from peer.ID, err error) { c.refuse(from, err) })
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	self, err := c.key.Handle(fmt.Sprintf("user-%d", time.Now().UnixNano()))
+	return c, link.host.Connect(ctx, to)
+}
+
+func (c *Caller) refuse(from peer.ID, err error) {
+	c.report(event{Event: "refused", Peer: from.String(), Detail: err.Error()})
+}
+
+// Do sends the request and returns the payload of the verified reply, or errNoReply. Spoiled ones give nothing.
+func (c *Caller) Do(request Request) (json.RawMessage, error) {
+	wait := time.Duration(request.Wait) * time.Millisecond
+	if wait <= 0 {
+		wait = 10 * time.Second
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
+	defer cancel()
+	lives := time.Duration(request.Lives) * time.Millisecond
+	if lives <= 0 {
+		lives = max(wait, time.Minute)
+	}
+	envelope, err := c.envelope(request, lives)
 	if err != nil {
 		return nil, err
 	}
-	request, err := c.request(self)
-	if err != nil {
-		return nil, err
+	if request.Topic != "" {
+		return nil, c.broadcast(ctx, envelope, request.Spoil)
 	}
-	replies := make(chan json.RawMessage, 1)
-	c.link.Listen(self.Address.Inbox, func(from peer.ID, body []byte) {
-		message, err := c.accept(request, from, body)
-		if err != nil {
-			report(event{Event: "refused", Peer: from.String(), Detail: err.Error()})
-			return
-		}
-		select {
-		case replies <- message:
-		default:
-			report(event{Event: "refused", Peer: from.String(), Detail: "a second reply"})
-		}
-	}, func(from peer.ID, err error) {
-		report(event{Event: "refused", Peer: from.String(), Detail: err.Error()})
-	})
-	if err := c.link.host.Connect(ctx, c.to); err != nil {
-		return nil, err
+	var reply chan json.RawMessage
+	if request.Spoil == "" || request.Spoil == "slow" {
+		reply = c.await(envelope)
 	}
-	if err := c.link.Send(ctx, request); err != nil {
-		return nil, err
+	for range max(request.Times, 1) {
+		if err := c.send(ctx, envelope, request.Spoil); err != nil {
+			return nil, err
+		}
+	}
+	if reply == nil {
+		return nil, nil
 	}
 	select {
-	case message := <-replies:
+	case message := <-reply:
 		return message, nil
 	case <-ctx.Done():
+		c.forget(envelope)
 		return nil, errNoReply
 	}
 }
 
-func (c Call) request(self Handle) (Envelope, error) {
+func (c *Caller) send(ctx context.Context, envelope Envelope, how string) error {
+	if how == "again" && c.last != nil {
+		return c.link.SendFrame(ctx, envelope.To.Address, *c.last)
+	}
+	frame, err := spoiled(envelope, how, c.key)
+	if err != nil {
+		return err
+	}
+	c.last = &frame
+	return c.link.SendFrame(ctx, envelope.To.Address, frame)
+}
+
+func (c *Caller) envelope(request Request, lives time.Duration) (Envelope, error) {
 	callee, err := keyOfPeer(c.to.ID)
 	if err != nil {
 		return Envelope{}, err
@@ -76,44 +139,30 @@ func (c Call) request(self Handle) (Envelope, error) {
 	if _, err := rand.Read(random[:]); err != nil {
 		return Envelope{}, err
 	}
-	now := uint64(time.Now().UnixNano())
-	request := Envelope{
-		To:        Handle{ID: actorOf(callee), DID: didOf(callee), Address: Address{Host: c.to.ID.String(), Inbox: "root"}},
-		Behaviour: c.behaviour, From: self, Nonce: now, Message: c.message,
-		Options: Options{Expire: now + uint64(max(c.timeout, time.Minute)), Continuation: "/dms/actor/replyto/" + hex.EncodeToString(random[:])},
+	envelope := Envelope{Behaviour: request.Behaviour, From: c.self, Nonce: c.nonce.Add(1), Message: request.Message,
+		Options: Options{Expire: uint64(time.Now().Add(lives).UnixNano()), Topic: request.Topic}}
+	if request.Topic == "" {
+		envelope.To = Handle{ID: actorOf(callee), DID: didOf(callee), Address: Address{Host: c.to.ID.String(), Inbox: "root"}}
+		envelope.Options.Continuation = "/dms/actor/replyto/" + hex.EncodeToString(random[:])
 	}
-	if c.spoil == "expired" {
-		request.Options.Expire = now - 1
-	}
-	if c.spoil == "host" {
-		request.From.Address.Host = request.To.Address.Host
-	}
-	if request.Capabilities, err = c.tokens(request); err != nil {
-		return Envelope{}, err
-	}
-	if c.spoil == "no-cap" {
-		request.Capabilities = nil
-	}
-	if request, err = request.Sign(c.key); err != nil {
-		return Envelope{}, err
-	}
-	if c.spoil == "signature" {
-		request.Signature[0] ^= 1
-	}
-	return request, nil
+	envelope.Capabilities, err = c.tokens(envelope)
+	return envelope, err
 }
 
-func (c Call) tokens(request Envelope) ([]byte, error) {
+func (c *Caller) tokens(request Envelope) ([]byte, error) {
+	if request.Options.Topic != "" {
+		return c.broadcastTokens(request)
+	}
 	var list TokenList
 	expire := request.Options.Expire
 	if c.grant != nil {
-		token, err := invocation(c.key, request.To.DID, c.behaviour, expire, c.grant)
+		token, err := invocation(c.key, request.To.DID, request.Behaviour, expire, c.grant)
 		if err != nil {
 			return nil, err
 		}
 		list.Tokens = append(list.Tokens, token)
 	}
-	own, err := invocation(c.key, request.To.DID, c.behaviour, expire, nil)
+	own, err := invocation(c.key, request.To.DID, request.Behaviour, expire, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -126,33 +175,63 @@ func (c Call) tokens(request Envelope) ([]byte, error) {
 	return json.Marshal(list)
 }
 
-// accept checks a reply as an actor checks any message: a DMS client, too, answers to nobody without a token.
-func (c Call) accept(request Envelope, from peer.ID, body []byte) (json.RawMessage, error) {
+func (c *Caller) await(request Envelope) chan json.RawMessage {
+	reply := make(chan json.RawMessage, 1)
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	c.awaited[request.Options.Continuation] = awaited{request, reply}
+	return reply
+}
+
+func (c *Caller) forget(request Envelope) {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	delete(c.awaited, request.Options.Continuation)
+}
+
+// receive takes a reply for the call that awaits it, once. Nobody awaits one to a spoiled request.
+func (c *Caller) receive(from peer.ID, body []byte) {
 	var reply Envelope
 	if err := json.Unmarshal(body, &reply); err != nil {
-		return nil, err
+		c.refuse(from, err)
+		return
 	}
+	c.mutex.Lock()
+	one, found := c.awaited[reply.Behaviour]
+	delete(c.awaited, reply.Behaviour)
+	c.mutex.Unlock()
+	if !found {
+		c.refuse(from, fmt.Errorf("nobody awaits %s", reply.Behaviour))
+		return
+	}
+	if err := c.check(one.request, from, reply); err != nil {
+		c.refuse(from, err)
+		return
+	}
+	one.reply <- reply.Message
+}
+
+// check does what an actor does with any message: a DMS client, too, answers to nobody without a token.
+func (c *Caller) check(request Envelope, from peer.ID, reply Envelope) error {
 	switch {
 	case from != c.to.ID || reply.From.Address.Host != from.String():
-		return nil, fmt.Errorf("from %s on a stream of %s", reply.From.Address.Host, from)
+		return fmt.Errorf("from %s on a stream of %s", reply.From.Address.Host, from)
 	case reply.To.ID != request.From.ID:
-		return nil, fmt.Errorf("addressed to %s", reply.To.ID.Public)
+		return fmt.Errorf("addressed to %s", reply.To.ID.Public)
 	case reply.From.ID != request.To.ID:
-		return nil, fmt.Errorf("signed by %s", reply.From.ID.Public)
-	case reply.Behaviour != request.Options.Continuation:
-		return nil, fmt.Errorf("for %s", reply.Behaviour)
+		return fmt.Errorf("signed by %s", reply.From.ID.Public)
 	}
 	now := uint64(time.Now().UnixNano())
 	signer, err := reply.Verify(now)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	tokens, err := parseTokens(reply.Capabilities)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := (Trust{self: c.key.DID()}).authorise(tokens, signer, reply.Behaviour, now); err != nil {
-		return nil, fmt.Errorf("the reply has no right to the continuation: %w", err)
+		return fmt.Errorf("the reply has no right to the continuation: %w", err)
 	}
-	return reply.Message, nil
+	return nil
 }

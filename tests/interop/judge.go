@@ -104,19 +104,47 @@ func (t Token) invokes(subject, audience DID, capability string) error {
 	return nil
 }
 
-// authorise looks for one token in `list` that lets `subject` invoke `capability` at this node, anchored at the node
-// itself, at a root, or admitted by a require anchor. The error tells of the token that came nearest: a self-signed one
-// without an anchor is the least telling.
+// broadcasts says why this token does not let `subject` broadcast `capability` on `topic`, or nil.
+func (t Token) broadcasts(subject DID, topic, capability string) error {
+	c := *t.DMS
+	switch {
+	case c.Action != "broadcast":
+		return fmt.Errorf("a token to %s broadcasts nothing", c.Action)
+	case c.Subject != subject:
+		return fmt.Errorf("a token for %s was presented by %s", c.Subject.URI, subject.URI)
+	case c.Audience != DID{}:
+		return fmt.Errorf("a broadcast is for all, and this token for %s", c.Audience.URI)
+	case !anyImplies(c.Topics, topic):
+		return fmt.Errorf("no token for the topic %s", topic)
+	case !anyImplies(c.Capabilities, capability):
+		return fmt.Errorf("no token for %s", capability)
+	}
+	return nil
+}
+
+// authorise looks for one token in `list` that lets `subject` invoke `capability` at this node.
 func (t Trust) authorise(list []Token, subject DID, capability string, now uint64) error {
+	return t.anyAllows(list, "invoke", now, func(token Token) error { return token.invokes(subject, t.self, capability) })
+}
+
+// authoriseBroadcast looks for one token in `list` that lets `subject` broadcast `capability` on `topic`.
+func (t Trust) authoriseBroadcast(list []Token, subject DID, topic, capability string, now uint64) error {
+	return t.anyAllows(list, "broadcast", now, func(token Token) error { return token.broadcasts(subject, topic, capability) })
+}
+
+// anyAllows looks for one token that allows what is asked for and is anchored at the node itself, at a root, or admitted
+// by a require anchor. The error tells of the token that came nearest: a self-signed one without an anchor is the least
+// telling.
+func (t Trust) anyAllows(list []Token, action string, now uint64, allows func(Token) error) error {
 	anchors := append([]DID{t.self}, t.roots...)
 	failure := errors.New("no token at all")
 	for _, token := range list {
-		if token.DMS.Action != "invoke" {
+		if token.DMS.Action != action {
 			continue
 		}
 		err := t.verify(token, now)
 		if err == nil {
-			err = token.invokes(subject, t.self, capability)
+			err = allows(token)
 		}
 		admits := func(anchor Token) bool { return anchor.admits(token) }
 		if err == nil && !token.anchored(anchors) && !slices.ContainsFunc(t.require, admits) {

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"io"
 	"time"
@@ -90,31 +89,6 @@ func (l *Link) read(s network.Stream) ([]byte, error) {
 		}
 	}
 	return body, nil
-}
-
-// Send opens a stream to the host and inbox of `envelope.To` and writes the message.
-func (l *Link) Send(ctx context.Context, envelope Envelope) error {
-	body, err := json.Marshal(envelope)
-	if err != nil {
-		return err
-	}
-	to, err := peer.Decode(envelope.To.Address.Host)
-	if err != nil {
-		return err
-	}
-	s, err := l.open(ctx, to, inboxProtocol(envelope.To.Address.Inbox))
-	if err != nil {
-		return err
-	}
-	frame := binary.LittleEndian.AppendUint64(make([]byte, 0, 8+len(body)), uint64(len(body)))
-	if _, err := s.Write(append(frame, body...)); err != nil {
-		_ = s.Reset()
-		return err
-	}
-	if err := s.CloseWrite(); err != nil {
-		return err
-	}
-	return s.Close()
 }
 
 func (l *Link) open(ctx context.Context, to peer.ID, name protocol.ID) (network.Stream, error) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -13,31 +12,16 @@ import (
 
 // Node answers behaviours as a DMS does: whoever is not allowed is not answered.
 type Node struct {
-	key     Key
-	self    Handle
-	roots   []DID
-	link    *Link
-	nonce   atomic.Uint64
-	dropped atomic.Uint64
-	report  func(any)
-}
-
-// Behaviour turns the payload of a request into the payload of its reply.
-type Behaviour func(n *Node, request json.RawMessage) (any, error)
-
-var behaviours = map[string]Behaviour{
-	"/dms/node/peers/self": peersSelf,
-}
-
-func peersSelf(n *Node, _ json.RawMessage) (any, error) {
-	var addresses []string
-	for _, one := range n.link.host.Addrs() {
-		addresses = append(addresses, one.String())
-	}
-	return struct {
-		ID     string `json:"id"`
-		Listen string `json:"listen_addr"`
-	}{n.self.Address.Host, strings.Join(addresses, ", ")}, nil
+	key         Key
+	self        Handle
+	roots       []DID
+	link        *Link
+	nonce       atomic.Uint64
+	dropped     atomic.Uint64
+	report      func(any)
+	old         bool
+	deployments *Deployments
+	lies        Lies
 }
 
 type drop struct {
@@ -46,25 +30,26 @@ type drop struct {
 }
 
 func (n *Node) receive(from peer.ID, body []byte) {
-	envelope, failed := n.accept(from, body)
+	ask, failed := n.accept(from, body)
 	if failed != nil {
 		n.drop(from, *failed)
 		return
 	}
-	reply, err := behaviours[envelope.Behaviour](n, envelope.Message)
+	reply, err := ask.behaviour(n, ask)
 	if err != nil {
-		n.drop(from, drop{"BadRequest", err})
+		n.drop(from, drop{"BadRequest", fmt.Errorf("%s: %w", ask.Behaviour, err)})
 		return
 	}
-	if envelope.Options.Continuation == "" {
-		n.report(event{Event: "done", Behaviour: envelope.Behaviour, Peer: from.String()})
-		return
+	if n.old {
+		reply = inOldSpelling(reply)
 	}
-	if err := n.reply(envelope, reply); err != nil {
-		n.report(event{Event: "unanswered", Behaviour: envelope.Behaviour, Peer: from.String(), Detail: err.Error()})
-		return
+	done := event{Event: "answered", Behaviour: ask.Behaviour, Peer: from.String()}
+	if ask.Options.Continuation == "" {
+		done.Event = "done"
+	} else if err := n.reply(ask.Envelope, reply); err != nil {
+		done.Event, done.Detail = "unanswered", err.Error()
 	}
-	n.report(event{Event: "answered", Behaviour: envelope.Behaviour, Peer: from.String()})
+	n.report(done)
 }
 
 func (n *Node) drop(from peer.ID, why drop) {
@@ -72,35 +57,40 @@ func (n *Node) drop(from peer.ID, why drop) {
 		Dropped: n.dropped.Add(1)})
 }
 
-func (n *Node) accept(from peer.ID, body []byte) (Envelope, *drop) {
-	var envelope Envelope
-	if err := json.Unmarshal(body, &envelope); err != nil {
-		return envelope, &drop{"Undecodable", err}
+func (n *Node) accept(from peer.ID, body []byte) (Ask, *drop) {
+	var ask Ask
+	if err := json.Unmarshal(body, &ask.Envelope); err != nil {
+		return ask, &drop{"Undecodable", err}
 	}
-	if envelope.To.ID != n.self.ID {
-		return envelope, &drop{"NotForMe", fmt.Errorf("addressed to %s", envelope.To.ID.Public)}
+	if ask.To.ID != n.self.ID {
+		return ask, &drop{"NotForMe", fmt.Errorf("addressed to %s", ask.To.ID.Public)}
 	}
-	if envelope.From.Address.Host != from.String() {
-		return envelope, &drop{"ForeignHost", fmt.Errorf("says it comes from %s", envelope.From.Address.Host)}
+	if ask.From.Address.Host != from.String() {
+		return ask, &drop{"ForeignHost", fmt.Errorf("says it comes from %s", ask.From.Address.Host)}
 	}
-	now := uint64(time.Now().UnixNano())
-	signer, err := envelope.Verify(now)
+	ask.now = time.Now()
+	now := uint64(ask.now.UnixNano())
+	signer, err := ask.Verify(now)
 	if err != nil {
-		return envelope, &drop{"Unverified", err}
+		return ask, &drop{"Unverified", err}
 	}
-	if _, known := behaviours[envelope.Behaviour]; !known {
-		return envelope, &drop{"UnknownBehaviour", fmt.Errorf("%s", envelope.Behaviour)}
+	ask.sender = signer
+	if ask.behaviour = n.find(ask.Behaviour); ask.behaviour == nil {
+		return ask, &drop{"UnknownBehaviour", fmt.Errorf("%s", ask.Behaviour)}
 	}
-	tokens, err := parseTokens(envelope.Capabilities)
+	tokens, err := parseTokens(ask.Capabilities)
 	if err != nil {
-		return envelope, &drop{"Undecodable", err}
+		return ask, &drop{"Undecodable", err}
 	}
-	if err := (Trust{self: n.key.DID(), roots: n.roots}).authorise(tokens, signer, envelope.Behaviour, now); err != nil {
-		return envelope, &drop{"NotAuthorised", err}
+	if err := n.trust().authorise(tokens, signer, ask.Behaviour, now); err != nil {
+		return ask, &drop{"NotAuthorised", err}
 	}
-	return envelope, nil
+	return ask, nil
 }
 
+func (n *Node) trust() Trust { return Trust{self: n.key.DID(), roots: n.roots} }
+
+// reply sends what was asked for, after the lie that was ordered, if one was.
 func (n *Node) reply(request Envelope, payload any) error {
 	message, err := json.Marshal(payload)
 	if err != nil {
@@ -111,11 +101,14 @@ func (n *Node) reply(request Envelope, payload any) error {
 	if reply.Capabilities, err = n.replyTokens(request, reply); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if err := n.lie(ctx, reply); err != nil {
+		return err
+	}
 	if reply, err = reply.Sign(n.key); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
 	return n.link.Send(ctx, reply)
 }
 

@@ -28,7 +28,7 @@ const COUNT: usize = 50;
 /// How often an object may be written until it is Ready.
 const WRITES: usize = 6;
 /// How long an Event may take: a device gives up on a deployment 15 s before the end of its window.
-const TOLD: Duration = Duration::from_secs(150);
+pub const TOLD: Duration = Duration::from_secs(150);
 const QUICK: [&str; 2] = ["--resync", "1s"];
 
 /// Waits for Events about an object with this reason.

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, env, fmt::Write as _, fs, time::Duration};
 use dms_operator::{
     api::Reason,
     capability,
-    metrics::{CallOutcome, Metrics, Stage},
+    metrics::{CallOutcome, LinkFigures, Metrics, Stage},
     usage::{Gap, Increment},
 };
 use serde_json::Value;
@@ -195,6 +195,8 @@ fn everything_counted() -> Metrics {
     metrics.device_call("/dms/node/deployment/new", CallOutcome::Answered);
     metrics.device_call_failed("rack-1");
     metrics.device_ready("rack-1", true);
+    metrics.device_heartbeat("rack-1", Duration::ZERO);
+    metrics.read_link(|| LinkFigures { dropped: vec![("Undecodable", 1)], ..LinkFigures::default() });
     metrics.event(false, "Running");
     metrics.leader(true);
     let increment = Increment { stored_bytes: Some(1), gap: Some(Gap::FirstReading), ..Increment::default() };

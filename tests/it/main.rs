@@ -23,6 +23,8 @@ mod examples;
 mod expiry;
 mod failures;
 mod fields;
+mod fleet;
+mod heartbeat;
 mod interop;
 mod kit;
 mod kit_process;

@@ -337,15 +337,27 @@ impl Before {
     pub fn assert_only_heartbeats_since(&self, installation: &Installation) {
         self.assert_store_left_alone(installation);
         self.assert_asked(installation, |earlier, behaviour| {
-            // Nobody but a heartbeat asks for a sign of life, and right after it for one status.
-            behaviour == path::PEERS_SELF || (behaviour == path::DEPLOYMENT_STATUS && earlier == Some(path::PEERS_SELF))
+            // Nobody but a heartbeat asks for a sign of life, right after it for one status, and then at times whether the
+            // device offers resources.
+            match behaviour {
+                path::PEERS_SELF => true,
+                path::DEPLOYMENT_STATUS => earlier == Some(path::PEERS_SELF),
+                path::ONBOARDING_STATUS => earlier == Some(path::DEPLOYMENT_STATUS),
+                _ => false,
+            }
         });
     }
 
     /// The same beside a deployment that runs: it was looked at, and nothing was to change.
     pub fn assert_only_looks_since(&self, installation: &Installation) {
         self.assert_store_left_alone(installation);
-        let looks = [path::PEERS_SELF, path::DEPLOYMENT_LIST, path::DEPLOYMENT_MANIFEST, path::DEPLOYMENT_STATUS];
+        let looks = [
+            path::PEERS_SELF,
+            path::ONBOARDING_STATUS,
+            path::DEPLOYMENT_LIST,
+            path::DEPLOYMENT_MANIFEST,
+            path::DEPLOYMENT_STATUS,
+        ];
         self.assert_asked(installation, |_, behaviour| looks.contains(&behaviour));
     }
 

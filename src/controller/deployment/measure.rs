@@ -9,7 +9,7 @@ use crate::{
         build::SITE_RESOURCES,
         decide::{Progress, Record, Sight},
     },
-    usage::{Network, Reading, Reserved, RunState},
+    usage::{Gap, Network, Reading, Reserved, RunState},
 };
 
 /// Takes a reading, when there is something to read.
@@ -42,5 +42,12 @@ pub(super) fn take(subject: &Subject, context: &Context, sight: &Sight, details:
             stored_bytes: (!memory.published.is_empty()).then(|| memory.published.values().sum()),
         })
     });
+    if let (Some(Gap::Impossible), Some(record)) = (increment.gap, &subject.status.deployment) {
+        let what = format!(
+            "the device says that deployment {} sent or received more than any network carries",
+            record.id.as_deref().unwrap_or_default()
+        );
+        context.accuse(&record.device, &what);
+    }
     context.metrics.usage(&subject.namespace, &subject.name, &increment);
 }

@@ -218,6 +218,14 @@ async fn report_not_served(object: &Arc<DynamicObject>, context: &Context) -> Re
 
 /// The pipeline.
 async fn pass(subject: &Subject, context: &Context) -> Result<Action, Error> {
+    // The turn at the device comes first: what is judged below must not have grown old in a queue.
+    let recorded = subject.status.deployment.as_ref().map(|record| record.device.clone());
+    let mut turn = None;
+    if let Some(device) = &recorded {
+        let Some(taken) = context.lanes.at(device).await else { return Ok(Action::await_change()) };
+        turn = Some(taken);
+    }
+    let Some(own) = context.lanes.own().await else { return Ok(Action::await_change()) };
     if is_stale(subject, context) {
         return Ok(Action::requeue(STALE));
     }
@@ -243,6 +251,15 @@ async fn pass(subject: &Subject, context: &Context) -> Result<Action, Error> {
     let wanted = files.serving.is_some() || (subject.status.deployment.is_some() && !authority.candidates.is_empty());
 
     let device = apply::device_for(subject, context, &files);
+    drop(own);
+    if let (Ok(device), None) = (&device, &turn) {
+        match tokio::time::timeout(STALE, context.lanes.at(device)).await {
+            Ok(Some(taken)) => turn = Some(taken),
+            Ok(None) => return Ok(Action::await_change()),
+            Err(_) => return Ok(Action::requeue(STALE)),
+        }
+    }
+    let _turn = turn;
     let (sight, details) = match &device {
         Ok(device) => timed(context, Stage::Observe, observe::observe(subject, context, device)).await,
         Err((reason, message)) => {

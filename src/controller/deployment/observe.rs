@@ -67,6 +67,9 @@ pub(super) async fn observe(subject: &Subject, context: &Context, device: &str) 
             Ok(sight) => sight,
             Err(error) => {
                 context.metrics.device_call_failed(device);
+                if matches!(error, CallError::Contradiction { .. }) {
+                    context.accuse(device, &error.to_string());
+                }
                 Sight::Unknown { reason: device::reason(&error), message: error.to_string() }
             }
         },
@@ -238,6 +241,10 @@ async fn prove(
             shown.insert(entry.id.clone(), (seen(entry, &marks), marks));
         }
     }
+    // Who was caught once proves nothing any more.
+    if !context.credible(device) {
+        return Ok(false);
+    }
     // The list shows the recorded id, although its manifest could not be had: it is there.
     if matches!(subject.record(), Record::Bound { id, .. } if listed(&id)) {
         return Ok(false);
@@ -252,9 +259,10 @@ async fn prove(
 pub(super) const fn reachable(sight: &Sight) -> Option<(bool, Reason)> {
     match sight {
         Sight::Seen { .. } => Some((true, Reason::Reachable)),
-        Sight::Unknown { reason: reason @ (Reason::DeviceSilent | Reason::GrantInsufficient), .. } => {
-            Some((false, *reason))
-        }
+        Sight::Unknown {
+            reason: reason @ (Reason::DeviceSilent | Reason::GrantInsufficient | Reason::DeviceContradicts),
+            ..
+        } => Some((false, *reason)),
         Sight::Unknown { .. } => None,
     }
 }

@@ -17,12 +17,23 @@ pub fn time(device: &impl Resource) -> Option<Timestamp> {
 
 /// Whether the loss that the status tells of was adopted.
 pub(super) fn is_due(device: &HostingDevice, status: &HostingDeviceStatus) -> bool {
-    let lost = status.conditions.iter().find(|condition| {
-        condition.type_ == ConditionType::Stalled.as_str()
-            && condition.status == "True"
-            && condition.reason == Reason::SentinelLost.as_str()
+    is_settled(device, status, (ConditionType::Stalled, "True", Reason::SentinelLost))
+}
+
+/// Whether what the status accuses the device of was seen to.
+pub(super) fn acquits(device: &HostingDevice, status: &HostingDeviceStatus) -> bool {
+    is_settled(device, status, (ConditionType::Credible, "False", Reason::DeviceContradicts))
+}
+
+fn is_settled(
+    device: &HostingDevice,
+    status: &HostingDeviceStatus,
+    (kind, value, reason): (ConditionType, &str, Reason),
+) -> bool {
+    let told = status.conditions.iter().find(|condition| {
+        condition.type_ == kind.as_str() && condition.status == value && condition.reason == reason.as_str()
     });
-    lost.zip(time(device)).is_some_and(|(lost, adopted)| adopted >= lost.last_transition_time.0)
+    told.zip(time(device)).is_some_and(|(told, adopted)| adopted >= told.last_transition_time.0)
 }
 
 /// Whether what is recorded of a HostingDeployment was asked of the device before it was adopted. `window` is how long a

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::Value;
 
-use super::state::{self, DeploymentState};
+use super::state::{self, DeploymentState, state_or_empty};
 
 /// Reply of `peers/self`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -194,13 +194,15 @@ pub struct ListEntry {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// Reply of `deployment/shutdown` and `deployment/delete`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+/// Reply of what is done or not: `{"OK","Error"}`, and in lower case from `deployment/delete` and `prune`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Outcome {
     /// Whether it was done.
+    #[serde(rename = "OK")]
     pub ok: bool,
     /// Why not.
+    #[serde(rename = "Error")]
     pub error: String,
 }
 
@@ -234,14 +236,14 @@ pub struct Size {
     pub size: f64,
 }
 
-/// Reply of `resources/free`. Success is an empty `error`: one version leaves `OK` false on success.
+/// Reply of `resources/*` and `hardware/*`. Success is an empty `error`: one version leaves `OK` false on success.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ResourcesReply {
     /// Not to be relied on.
     #[serde(rename = "OK")]
     pub ok: bool,
-    /// What is left.
+    /// What was asked for.
     #[serde(rename = "Resources")]
     pub resources: Resources,
     /// Why the device could not tell.
@@ -258,11 +260,6 @@ pub struct OnboardingReply {
     /// Why the device could not tell.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub error: String,
-}
-
-#[allow(clippy::ref_option, clippy::trivially_copy_pass_by_ref)]
-fn state_or_empty<S: Serializer>(state: &Option<DeploymentState>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(state.map_or("", DeploymentState::name))
 }
 
 /// Keys of maps are texts in JSON, also where Go has numbers.

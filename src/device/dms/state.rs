@@ -137,6 +137,12 @@ pub(super) fn optional<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opt
     }
 }
 
+/// Writes a state that may be missing as Go does.
+#[allow(clippy::ref_option, clippy::trivially_copy_pass_by_ref)]
+pub(super) fn state_or_empty<S: Serializer>(state: &Option<DeploymentState>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(state.map_or("", DeploymentState::name))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

@@ -7,13 +7,17 @@ use std::{
 };
 
 use async_trait::async_trait;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    capability::Did,
+    capability::{Capability, Did},
     device::{CallError, DeviceClient, DeviceTarget, PreparedCall},
 };
+
+mod fixtures;
+mod logs;
 
 const ID: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 

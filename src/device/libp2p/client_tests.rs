@@ -28,7 +28,8 @@ async fn client() -> DmsClient {
 
 async fn client_of(key: Key) -> DmsClient {
     let inboxes = vec![format!("user-{}", now().0)];
-    let (link, arrived) = Link::start(LinkConfig { key: key.clone(), listen: Vec::new(), inboxes }).await.unwrap();
+    let (link, arrived) =
+        Link::start(LinkConfig { key: key.clone(), listen: Vec::new(), inboxes, topics: Vec::new() }).await.unwrap();
     DmsClient::new(link, arrived, key)
 }
 
@@ -47,6 +48,7 @@ impl Device {
             key: key.clone(),
             listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
             inboxes: vec!["root".to_owned()],
+            topics: Vec::new(),
         };
         let (link, arrived) = Link::start(config).await.unwrap();
         let addresses = link.listen_addresses().await;
@@ -141,7 +143,7 @@ async fn what_a_request_says_is_not_printed() {
     let PreparedCall { nonce, expires, frame, .. } = call.clone();
     assert_eq!(format!("{call:?}"), format!("PreparedCall({nonce} until {expires}, {} bytes)", frame.len()));
     let arrived = InboundFrame { peer: "12D3KooW".to_owned(), via: Via::Inbox("root".to_owned()), body: frame.clone() };
-    assert_eq!(format!("{arrived:?}"), format!("InboundFrame(root from 12D3KooW, {} bytes)", frame.len()));
+    assert_eq!(format!("{arrived:?}"), format!("InboundFrame(inbox root from 12D3KooW, {} bytes)", frame.len()));
     assert_eq!(format!("{:?}", Body(frame.clone())), format!("{} bytes", frame.len()));
     let reply = OutboundFrame { peer: "12D3KooW".to_owned(), inbox: "user-1".to_owned(), body: frame.clone() };
     assert_eq!(format!("{reply:?}"), format!("OutboundFrame(user-1 of 12D3KooW, {} bytes)", frame.len()));
@@ -251,15 +253,20 @@ async fn only_the_reply_of_the_device_is_believed_and_only_once() {
         let (_, request) = device.request().await;
         let right = Device::reply(&request, &json!("right"));
         let wrong = Device::reply(&request, &json!("wrong"));
+        let of = |did: &Did, at: &Device| Handle::of(did, Some(at.key.did().peer_id()), Some("root".to_owned()));
         let tampered = Envelope { message: b"\"tampered\"".to_vec(), ..right.clone().sign(&device.key) };
         let forged = [
             (Envelope { signature: None, ..wrong.clone() }, Dropped::Unverified),
             (tampered, Dropped::Unverified),
             (wrong.clone().sign(&stranger.key), Dropped::Unverified),
-            (Envelope { expires: now().minus(SOON), ..wrong.clone() }.sign(&device.key), Dropped::Unverified),
+            (Envelope { expires: now().minus(SOON), ..wrong.clone() }.sign(&device.key), Dropped::Expired),
             (
-                Envelope { from: Handle::root_of(stranger.key.did()), ..wrong.clone() }.sign(&stranger.key),
+                Envelope { from: of(stranger.key.did(), &device), ..wrong.clone() }.sign(&stranger.key),
                 Dropped::ForeignSigner,
+            ),
+            (
+                Envelope { from: of(device.key.did(), &stranger), ..wrong.clone() }.sign(&device.key),
+                Dropped::ForeignHost,
             ),
             (Envelope { to: request.to.clone(), ..wrong.clone() }.sign(&device.key), Dropped::NotForUs),
             (

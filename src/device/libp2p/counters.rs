@@ -25,15 +25,21 @@ pub enum Dropped {
     UnknownContinuation,
     /// A reply that came over another peer's connection than that of the device asked.
     ForeignPeer,
+    /// A reply that says it comes from another host than the one that sent it.
+    ForeignHost,
     /// A reply by another key than that of the device asked.
     ForeignSigner,
-    /// A reply that has expired or whose signature is wrong.
+    /// A reply or a broadcast without a signature, or with a wrong one.
     Unverified,
+    /// A reply or a broadcast that has expired.
+    Expired,
+    /// What came to a topic is no broadcast to it.
+    ForeignTopic,
 }
 
 impl Dropped {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::BrokenStream,
         Self::TooLong,
         Self::TrailingBytes,
@@ -44,8 +50,11 @@ impl Dropped {
         Self::NotForUs,
         Self::UnknownContinuation,
         Self::ForeignPeer,
+        Self::ForeignHost,
         Self::ForeignSigner,
         Self::Unverified,
+        Self::Expired,
+        Self::ForeignTopic,
     ];
 
     /// The name of this reason; it does not change.
@@ -62,8 +71,11 @@ impl Dropped {
             Self::NotForUs => "NotForUs",
             Self::UnknownContinuation => "UnknownContinuation",
             Self::ForeignPeer => "ForeignPeer",
+            Self::ForeignHost => "ForeignHost",
             Self::ForeignSigner => "ForeignSigner",
             Self::Unverified => "Unverified",
+            Self::Expired => "Expired",
+            Self::ForeignTopic => "ForeignTopic",
         }
     }
 }

@@ -12,11 +12,13 @@ use libp2p::{Multiaddr, PeerId, Swarm};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::counters::LinkCounters;
+use super::counters::{Dropped, LinkCounters};
+use super::frame::MAX_BODY;
 pub use super::frame::MAX_BODY_SENT;
+use super::gossip;
 use super::swarm::{self, Behaviour};
 use super::task::{Command, Task};
-use crate::capability::Key;
+use crate::capability::{Key, Nanos};
 
 /// Messages under way to one peer at a time. A DMS resets streams above 64.
 const UNDER_WAY: usize = 32;
@@ -34,6 +36,8 @@ pub struct LinkConfig {
     pub listen: Vec<String>,
     /// Inboxes that messages are taken for, at least one: `root`, `user-…`.
     pub inboxes: Vec<String>,
+    /// Topics whose broadcasts are taken and passed on to others.
+    pub topics: Vec<String>,
 }
 
 /// How a message came.
@@ -125,6 +129,35 @@ impl SendError {
     }
 }
 
+/// Why nobody was told a broadcast.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// No connected peer listens to the topic.
+    #[error("no connected node listens to {topic}. Connect to one and publish again")]
+    NoListener {
+        /// The topic.
+        topic: String,
+    },
+    /// Nodes would refuse it.
+    #[error(
+        "nodes would refuse this message to {topic}: {cause}. Publish a signed broadcast to this topic that has not expired"
+    )]
+    Refused {
+        /// The topic.
+        topic: String,
+        /// What is wrong with it.
+        cause: &'static str,
+    },
+    /// It could not be handed to any peer.
+    #[error("the message to {topic} could not be sent: {cause}. Publish it again in a while")]
+    NotSent {
+        /// The topic.
+        topic: String,
+        /// What stood in the way.
+        cause: String,
+    },
+}
+
 /// A handle to a running swarm. When the last one is dropped, the swarm stops.
 #[derive(Clone, Debug)]
 pub struct Link {
@@ -147,9 +180,9 @@ impl Link {
     /// # Errors
     /// [`LinkError`], when the configuration is wrong or an address cannot be listened on.
     pub async fn start(config: LinkConfig) -> Result<(Self, mpsc::Receiver<InboundFrame>), LinkError> {
-        let LinkConfig { key, listen, inboxes } = config;
+        let LinkConfig { key, listen, inboxes, topics } = config;
         check_inboxes(&inboxes)?;
-        let mut swarm = swarm::build(&identity(&key)?, &inboxes).map_err(LinkError::Transport)?;
+        let mut swarm = swarm::build(&identity(&key)?, &inboxes, &topics).map_err(LinkError::Transport)?;
         for address in listen {
             listen_on(&mut swarm, &address).await?;
         }
@@ -228,6 +261,35 @@ impl Link {
             return Err(SendError::not_sent("the link has stopped"));
         }
         sent.await.unwrap_or_else(|_| Err(SendError::Unknown { cause: "the link has stopped".to_owned() }))
+    }
+
+    /// Publishes a signed broadcast to those who listen to a topic. Success means that at least one connected peer is
+    /// being told.
+    ///
+    /// # Errors
+    /// [`PublishError`]. Nobody was told then.
+    pub async fn publish(&self, topic: &str, body: Vec<u8>) -> Result<(), PublishError> {
+        let refused = |cause| PublishError::Refused { topic: topic.to_owned(), cause };
+        if body.len() > MAX_BODY {
+            return Err(refused("it is longer than 1 MiB"));
+        }
+        gossip::check(&body, topic, Nanos::from_timestamp(jiff::Timestamp::now())).map_err(|dropped| {
+            refused(match dropped {
+                Dropped::Undecodable => "it is not an envelope",
+                Dropped::ForeignTopic => "it is not a broadcast to this topic",
+                Dropped::Expired => "it has expired",
+                _ => "its signature is missing or wrong",
+            })
+        })?;
+        self.publish_unchecked(topic, body).await
+    }
+
+    pub(super) async fn publish_unchecked(&self, topic: &str, body: Vec<u8>) -> Result<(), PublishError> {
+        let (done, published) = oneshot::channel();
+        self.ask(Command::Publish { topic: topic.to_owned(), body, done }).await;
+        published.await.unwrap_or_else(|_| {
+            Err(PublishError::NotSent { topic: topic.to_owned(), cause: "the link has stopped".to_owned() })
+        })
     }
 
     async fn connect(&self, peer: PeerId, addresses: Vec<Multiaddr>, deadline: Instant) -> Result<(), SendError> {

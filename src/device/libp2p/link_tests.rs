@@ -15,11 +15,12 @@ const SOON: Duration = Duration::from_secs(20);
 
 async fn listening(key: Key, address: &str, inboxes: &[&str]) -> (Link, mpsc::Receiver<InboundFrame>) {
     let inboxes = inboxes.iter().map(ToString::to_string).collect();
-    Link::start(LinkConfig { key, listen: vec![address.to_owned()], inboxes }).await.unwrap()
+    Link::start(LinkConfig { key, listen: vec![address.to_owned()], inboxes, topics: Vec::new() }).await.unwrap()
 }
 
 async fn dialing() -> Link {
-    let config = LinkConfig { key: random_key(), listen: Vec::new(), inboxes: vec!["user-1".to_owned()] };
+    let config =
+        LinkConfig { key: random_key(), listen: Vec::new(), inboxes: vec!["user-1".to_owned()], topics: Vec::new() };
     Link::start(config).await.unwrap().0
 }
 
@@ -148,7 +149,8 @@ async fn a_restarted_peer_is_found_again_without_being_asked() {
 #[tokio::test]
 async fn a_reply_takes_the_connection_of_the_caller() {
     let (device, mut at_device) = listening(random_key(), LOOPBACK, &["root"]).await;
-    let config = LinkConfig { key: random_key(), listen: Vec::new(), inboxes: vec!["user-7".to_owned()] };
+    let config =
+        LinkConfig { key: random_key(), listen: Vec::new(), inboxes: vec!["user-7".to_owned()], topics: Vec::new() };
     let (caller, mut at_caller) = Link::start(config).await.unwrap();
     let addresses = device.listen_addresses().await;
     caller.send(device.peer_id(), &addresses, "root", b"question".to_vec(), SOON).await.unwrap();
@@ -223,7 +225,8 @@ async fn one_peer_has_few_connections() {
     let key = random_key();
     let mut links = Vec::new();
     for _ in 0..3 {
-        let config = LinkConfig { key: key.clone(), listen: Vec::new(), inboxes: vec!["user-1".to_owned()] };
+        let config =
+            LinkConfig { key: key.clone(), listen: Vec::new(), inboxes: vec!["user-1".to_owned()], topics: Vec::new() };
         links.push(Link::start(config).await.unwrap().0);
     }
     for link in &links[..2] {
@@ -243,7 +246,9 @@ async fn one_peer_has_few_connections() {
 async fn wrong_configurations_are_refused() {
     let start = async |listen: &str, inboxes: &[&str]| {
         let inboxes = inboxes.iter().map(ToString::to_string).collect();
-        Link::start(LinkConfig { key: random_key(), listen: vec![listen.to_owned()], inboxes }).await.map(|_| ())
+        Link::start(LinkConfig { key: random_key(), listen: vec![listen.to_owned()], inboxes, topics: Vec::new() })
+            .await
+            .map(|_| ())
     };
     assert!(matches!(start(LOOPBACK, &[]).await, Err(LinkError::Inbox { .. })));
     assert!(matches!(start(LOOPBACK, &["root", "a/b"]).await, Err(LinkError::Inbox { name }) if name == "a/b"));

@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! DmsClient ─ Link ─ swarm task ─ frame behaviour ─ substream adapter ─ yamux ─ noise ─ TCP
+//!                              └─ gossipsub (broadcasts)
 //! ```
 
 mod adapter;
@@ -14,6 +15,7 @@ mod behaviour;
 mod client;
 mod counters;
 mod frame;
+mod gossip;
 mod identify;
 mod link;
 mod message;
@@ -29,11 +31,13 @@ mod adapter_tests;
 #[cfg(test)]
 mod client_tests;
 #[cfg(test)]
+mod gossip_tests;
+#[cfg(test)]
 mod link_tests;
 #[cfg(test)]
 mod rig;
 
 pub use client::DmsClient;
 pub use counters::{Dropped, LinkCounters};
-pub use link::{InboundFrame, Link, LinkConfig, LinkError, MAX_BODY_SENT, SendError, Via};
+pub use link::{InboundFrame, Link, LinkConfig, LinkError, MAX_BODY_SENT, PublishError, SendError, Via};
 pub use probe::{Found, ProbeError, probe};

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::counters::Dropped;
 use super::link::{InboundFrame, Via};
-use crate::capability::{ActorId, Did, Envelope, Nanos};
+use crate::capability::{ActorId, Did, Envelope, Nanos, Reason};
 
 /// By continuation.
 #[derive(Debug)]
@@ -67,7 +67,10 @@ impl Pending {
             return Err(Dropped::NotForUs);
         }
         self.check_origin(frame, &envelope)?;
-        envelope.verify(now).map_err(|_| Dropped::Unverified)?;
+        envelope.verify(now).map_err(|refusal| match refusal.reason {
+            Reason::Expired => Dropped::Expired,
+            _ => Dropped::Unverified,
+        })?;
         let awaited = self.calls().remove(&envelope.behaviour).ok_or(Dropped::UnknownContinuation)?;
         awaited.reply.send(envelope.message).map_err(|_| Dropped::UnknownContinuation)
     }
@@ -77,6 +80,9 @@ impl Pending {
         let awaited = calls.get(&envelope.behaviour).ok_or(Dropped::UnknownContinuation)?;
         if frame.peer != awaited.peer {
             return Err(Dropped::ForeignPeer);
+        }
+        if envelope.from.host.as_deref() != Some(frame.peer.as_str()) {
+            return Err(Dropped::ForeignHost);
         }
         if envelope.from.id != ActorId::of(&awaited.device) {
             return Err(Dropped::ForeignSigner);

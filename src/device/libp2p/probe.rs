@@ -101,7 +101,7 @@ pub async fn probe(address: &str, within: Duration) -> Result<Found, ProbeError>
     let key = random_key().map_err(ProbeError::Local)?;
     let identity = Keypair::ed25519_from_bytes(*key.expose_seed());
     let identity = identity.map_err(|error| ProbeError::Local(std::io::Error::other(error)))?;
-    let mut swarm = swarm::build(&identity, &["probe".to_owned()]).map_err(ProbeError::Local)?;
+    let mut swarm = swarm::build(&identity, &["probe".to_owned()], &[]).map_err(ProbeError::Local)?;
     let mut probe = Probe { address, agent: None };
     let peer = probe.connect(&mut swarm, &wanted, deadline).await?;
     let did = Did::from_peer_id(&peer.to_string());
@@ -230,8 +230,12 @@ mod tests {
 
     async fn listening(inbox: &str) -> (Link, String, Did) {
         let key = random_key();
-        let config =
-            LinkConfig { key: key.clone(), listen: vec!["/ip4/127.0.0.1/tcp/0".into()], inboxes: vec![inbox.into()] };
+        let config = LinkConfig {
+            key: key.clone(),
+            listen: vec!["/ip4/127.0.0.1/tcp/0".into()],
+            inboxes: vec![inbox.into()],
+            topics: vec![],
+        };
         let (link, mut arrived) = Link::start(config).await.unwrap();
         tokio::spawn(async move { while arrived.recv().await.is_some() {} });
         let address = link.listen_addresses().await.remove(0);

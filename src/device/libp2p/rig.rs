@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::{AsyncRead, AsyncWrite};
 use tokio::io::{DuplexStream, ReadBuf};
 
-use crate::capability::Key;
+use crate::capability::{Envelope, Handle, Key, Nanos};
 
 /// One end of a pipe that gives and takes at most `piece` bytes at a time, and, if `moody`, is not ready every other time
 /// it is asked.
@@ -81,6 +81,22 @@ pub(super) fn random_bytes<const N: usize>() -> [u8; N] {
 
 pub(super) fn random_key() -> Key {
     Key::from_seed(random_bytes())
+}
+
+/// A broadcast of this key, not signed yet.
+pub(super) fn broadcast(key: &Key, topic: &str, expires: Nanos) -> Envelope {
+    Envelope {
+        to: Handle::default(),
+        behaviour: "/broadcast/hello".to_owned(),
+        from: Handle::root_of(key.did()),
+        nonce: u64::from_le_bytes(random_bytes()),
+        expires,
+        continuation: None,
+        topic: Some(topic.to_owned()),
+        message: random_bytes::<8>().to_vec(),
+        capabilities: Vec::new(),
+        signature: None,
+    }
 }
 
 /// Waits until something holds, at most 20 s.

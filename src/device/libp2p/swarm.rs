@@ -10,6 +10,7 @@ use libp2p::{Swarm, SwarmBuilder, identify, noise, ping, tcp};
 
 use super::adapter::BareYamux;
 use super::behaviour::FrameBehaviour;
+use super::gossip::{self, Gossip};
 
 /// How long a connection is kept that nothing uses.
 const IDLE: Duration = Duration::from_hours(1);
@@ -29,12 +30,13 @@ const PENDING_INCOMING_CONNECTIONS: u32 = 64;
 pub(super) struct Behaviour {
     limits: connection_limits::Behaviour,
     pub(super) frame: FrameBehaviour,
+    pub(super) gossip: Gossip,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
 }
 
 impl Behaviour {
-    fn new(key: &Keypair, inboxes: &[String]) -> Self {
+    fn new(key: &Keypair, inboxes: &[String], gossip: Gossip) -> Self {
         let limits = ConnectionLimits::default()
             .with_max_established_per_peer(Some(CONNECTIONS_A_PEER))
             .with_max_established_incoming(Some(INCOMING_CONNECTIONS))
@@ -44,6 +46,7 @@ impl Behaviour {
         Self {
             limits: connection_limits::Behaviour::new(limits),
             frame: FrameBehaviour::new(inboxes),
+            gossip,
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_EVERY).with_timeout(PONG_WITHIN)),
         }
@@ -51,11 +54,12 @@ impl Behaviour {
 }
 
 /// Builds a swarm that resolves DNS names if the machine says how; without that, addresses by number still work.
-pub(super) fn build(key: &Keypair, inboxes: &[String]) -> io::Result<Swarm<Behaviour>> {
+pub(super) fn build(key: &Keypair, inboxes: &[String], topics: &[String]) -> io::Result<Swarm<Behaviour>> {
+    let gossip = gossip::behaviour(key, topics)?;
     macro_rules! finish {
         ($builder:expr) => {
             $builder
-                .with_behaviour(|key| Behaviour::new(key, inboxes))
+                .with_behaviour(|key| Behaviour::new(key, inboxes, gossip))
                 // proven: the error of a constructor that cannot fail has no value.
                 .map_err(|never| io::Error::other(never.to_string()))?
                 .with_swarm_config(|config| {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use libp2p::gossipsub::{self, IdentTopic, MessageAcceptance, MessageId};
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, ping};
@@ -15,8 +16,10 @@ use super::backoff;
 use super::behaviour::{FrameEvent, SendFailure, SendId};
 use super::counters::{Dropped, LinkCounters};
 use super::frame::Body;
-use super::link::{InboundFrame, SendError, Via};
+use super::gossip;
+use super::link::{InboundFrame, PublishError, SendError, Via};
 use super::swarm::{Behaviour, BehaviourEvent};
+use crate::capability::Nanos;
 
 /// How long after its last use a lost connection is still set up again, so that replies under way find us.
 const WANTED_FOR: Duration = Duration::from_mins(5);
@@ -38,6 +41,7 @@ const QUIET_AFTER_WARNING: Duration = Duration::from_secs(10);
 pub(super) enum Command {
     Connect { peer: PeerId, addresses: Vec<Multiaddr>, done: oneshot::Sender<Result<(), String>> },
     Send { peer: PeerId, inbox: String, body: Vec<u8>, within: Duration, done: oneshot::Sender<Result<(), SendError>> },
+    Publish { topic: String, body: Vec<u8>, done: oneshot::Sender<Result<(), PublishError>> },
     IsConnected { peer: PeerId, answer: oneshot::Sender<bool> },
     ListenAddresses { answer: oneshot::Sender<Vec<String>> },
     Suspect { peer: PeerId },
@@ -108,6 +112,9 @@ impl Task {
                 let id = self.swarm.behaviour_mut().frame.send(peer, &inbox, &body, within);
                 self.sending.insert(id, done);
             }
+            Command::Publish { topic, body, done } => {
+                let _ = done.send(self.publish(topic, body));
+            }
             Command::IsConnected { peer, answer } => {
                 let _ = answer.send(self.swarm.is_connected(&peer));
             }
@@ -121,6 +128,14 @@ impl Task {
                 }
             }
             Command::Stop { done } => drop(done),
+        }
+    }
+
+    fn publish(&mut self, topic: String, body: Vec<u8>) -> Result<(), PublishError> {
+        match self.swarm.behaviour_mut().gossip.publish(IdentTopic::new(&topic), body) {
+            Ok(_) => Ok(()),
+            Err(gossipsub::PublishError::NoPeersSubscribedToTopic) => Err(PublishError::NoListener { topic }),
+            Err(error) => Err(PublishError::NotSent { topic, cause: error.to_string() }),
         }
     }
 
@@ -217,6 +232,11 @@ impl Task {
     fn notice(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Frame(event)) => self.frame_event(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Gossip(gossipsub::Event::Message {
+                propagation_source,
+                message_id,
+                message,
+            })) => self.broadcast(propagation_source, &message_id, message),
             SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event { peer, connection, result })) => {
                 self.pinged(peer, connection, result);
             }
@@ -275,24 +295,49 @@ impl Task {
         }
     }
 
+    /// What a DMS would pass on is passed on and delivered.
+    fn broadcast(&mut self, from: PeerId, id: &MessageId, message: gossipsub::Message) {
+        self.heard(from);
+        let gossipsub::Message { source, data: body, sequence_number: _, topic } = message;
+        let topic = topic.into_string();
+        let now = Nanos::from_timestamp(jiff::Timestamp::now());
+        let result = gossip::check(&body, &topic, now).and_then(|()| {
+            // Strict validation leaves nothing without a source.
+            let peer = source.unwrap_or(from).to_string();
+            self.deliver(from, InboundFrame { peer, via: Via::Topic(topic), body })
+        });
+        let acceptance = match result {
+            Ok(()) => MessageAcceptance::Accept,
+            Err(dropped) => {
+                tracing::debug!(peer = %from, reason = dropped.code(), "broadcast dropped");
+                self.counters.count_dropped(dropped);
+                gossip::verdict(dropped)
+            }
+        };
+        self.swarm.behaviour_mut().gossip.report_message_validation_result(id, &from, acceptance);
+    }
+
+    /// Never waits: who takes these may be waiting for this task itself.
+    fn deliver(&mut self, from: PeerId, frame: InboundFrame) -> Result<(), Dropped> {
+        let waiting = self.frames.max_capacity() - self.frames.capacity();
+        let crowded = frame.body.len() > LONG && waiting >= FEW;
+        if !crowded && self.frames.try_send(frame).is_ok() {
+            return Ok(());
+        }
+        if may_warn(&mut self.warned, Instant::now()) {
+            tracing::warn!(peer = %from, "messages are dropped: more arrive than are taken");
+        }
+        Err(Dropped::QueueFull)
+    }
+
     fn frame_event(&mut self, event: FrameEvent) {
         match event {
             FrameEvent::Arrived { peer, inbox, body: Body(body) } => {
                 self.counters.count_frame_in();
                 self.heard(peer);
-                let waiting = self.frames.max_capacity() - self.frames.capacity();
-                let crowded = body.len() > LONG && waiting >= FEW;
-                // Never wait here: who takes these may be waiting for this task itself.
-                if crowded
-                    || self
-                        .frames
-                        .try_send(InboundFrame { peer: peer.to_string(), via: Via::Inbox(inbox), body })
-                        .is_err()
-                {
-                    self.counters.count_dropped(Dropped::QueueFull);
-                    if may_warn(&mut self.warned, Instant::now()) {
-                        tracing::warn!(%peer, "messages are dropped: more arrive than are taken");
-                    }
+                let frame = InboundFrame { peer: peer.to_string(), via: Via::Inbox(inbox), body };
+                if let Err(dropped) = self.deliver(peer, frame) {
+                    self.counters.count_dropped(dropped);
                 }
             }
             FrameEvent::Broken { peer, error } => {

@@ -209,14 +209,13 @@ impl Served {
     /// As DMS does it: pages are cut first and filtered by metadata then, and an error is an empty list.
     async fn list(&self, message: &[u8], filtered_empty: bool) -> ListPage {
         let empty = ListPage { total: Some(0), ..ListPage::default() };
-        let Ok(ListQuery { metadata, limit, offset, status, id }) = request(message) else { return empty };
+        let Ok(query) = request::<ListQuery>(message) else { return empty };
+        let ListQuery { metadata, limit, offset, .. } = &query;
         if filtered_empty && !metadata.is_empty() {
             return empty;
         }
         let mut records = self.lifecycle.store.all().await;
-        records.retain(|record| {
-            (status.is_empty() || status.contains(&record.state)) && (id.is_empty() || record.id == id)
-        });
+        records.retain(|record| is_asked_for(record, &query));
         let count = u64::try_from(records.len()).unwrap_or(u64::MAX);
         let offset = offset.unwrap_or(0).min(count);
         let limit = limit.filter(|limit| (1..=LARGEST_PAGE).contains(limit)).unwrap_or(LARGEST_PAGE);
@@ -305,6 +304,28 @@ fn entry(record: Record) -> ListEntry {
     let Record { id, state, created_at, updated_at, metadata, .. } = record;
     let (created_at, updated_at) = (Some(created_at.to_timestamp()), Some(updated_at.to_timestamp()));
     ListEntry { id, state, created_at, updated_at, metadata }
+}
+
+/// Whether a list asks for this record, apart from its metadata.
+fn is_asked_for(record: &Record, query: &ListQuery) -> bool {
+    let ListQuery {
+        metadata: _,
+        limit: _,
+        offset: _,
+        status,
+        id,
+        created_after,
+        created_before,
+        updated_after,
+        updated_before,
+    } = query;
+    let (created, updated) = (record.created_at.to_timestamp(), record.updated_at.to_timestamp());
+    (status.is_empty() || status.contains(&record.state))
+        && (id.is_empty() || record.id == *id)
+        && created_after.is_none_or(|after| created > after)
+        && created_before.is_none_or(|before| created < before)
+        && updated_after.is_none_or(|after| updated > after)
+        && updated_before.is_none_or(|before| updated < before)
 }
 
 fn unknown(id: &str) -> String {

@@ -10,12 +10,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Node, NodeConfig, NodeError, OutboundFrame};
 use crate::device::{
-    dms::path::ROOT_INBOX,
+    dms::path::{ROOT_INBOX, TOPIC_HELLO, TOPIC_REVOCATION, TOPIC_STATUS},
     libp2p::{Link, LinkConfig},
 };
 
 /// How long a reply may take to be written.
 const SEND_WINDOW: Duration = Duration::from_secs(10);
+/// What it hears broadcasts of.
+const TOPICS: [&str; 3] = [TOPIC_HELLO, TOPIC_STATUS, TOPIC_REVOCATION];
 /// Replies on their way at a time, and as many waiting.
 const UNDER_WAY: usize = 64;
 
@@ -37,7 +39,9 @@ impl RunningNode {
     /// [`NodeError`].
     pub async fn start(config: NodeConfig, listen: Vec<String>) -> Result<Self, NodeError> {
         let key = config.key.clone();
-        let (link, inbound) = Link::start(LinkConfig { key, listen, inboxes: vec![ROOT_INBOX.to_owned()] }).await?;
+        let inboxes = vec![ROOT_INBOX.to_owned()];
+        let topics = TOPICS.map(str::to_owned).to_vec();
+        let (link, inbound) = Link::start(LinkConfig { key, listen, inboxes, topics }).await?;
         let addresses = link.listen_addresses().await;
         let node = match Node::open(config, addresses.clone()).await {
             Ok(node) => node,
@@ -66,6 +70,12 @@ impl RunningNode {
     #[must_use]
     pub const fn node(&self) -> &Node {
         &self.node
+    }
+
+    /// Its link.
+    #[must_use]
+    pub const fn link(&self) -> &Link {
+        &self.link
     }
 
     /// Stops it: children first, then what is to be sent, then the link. Deployments are taken up again at the next start.

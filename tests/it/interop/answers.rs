@@ -12,7 +12,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
-use super::{SOON, go_peer};
+use super::{SOON, peers::go_peer};
 
 /// `dms-peer rewrite`, `verify`, `mint` or `judge`, for as many questions as there are.
 pub struct GoAnswers {

@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 
 use super::{
     answers::{GoAnswers, runner, shown},
-    go_peer, hostile, seed,
+    hostile,
+    peers::go_peer,
+    seed,
 };
 use crate::{cluster::scratch, timed::Timed, world::name};
 

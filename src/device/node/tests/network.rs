@@ -19,7 +19,8 @@ use crate::{
 
 async fn client(key: &Key) -> DmsClient {
     let inboxes = vec!["user-1".to_owned()];
-    let (link, arrived) = Link::start(LinkConfig { key: key.clone(), listen: vec![], inboxes }).await.unwrap();
+    let (link, arrived) =
+        Link::start(LinkConfig { key: key.clone(), listen: vec![], inboxes, topics: vec![] }).await.unwrap();
     DmsClient::new(link, arrived, key.clone())
 }
 

@@ -1,65 +1,33 @@
-//! The behaviours as functions over a [`DeviceClient`].
+//! Deployments: begun, looked at, listed, stopped, forgotten.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::{
-    DeploymentState, ListEntry, ListPage, ManifestReply, NewReply, OnboardingReply, Outcome, PeersSelf, ResourcesReply,
-    StatusReply, ensemble, path, tolerant,
-};
+use super::{CHANGE_WINDOW, READ_WINDOW, ask, bad, read};
 use crate::{
-    device::{CallError, DeviceClient, DeviceTarget},
+    device::{
+        CallError, DeviceClient, DeviceTarget,
+        dms::{
+            DeleteRequest, DeploymentId, Ensembles, InfoReply, InfoRequest, ListEntry, ListPage, ListQuery,
+            ManifestReply, NewReply, NewRequest, NewStatus, Outcome, PruneRequest, StatusReply, StatusRequest,
+            UpdateRequest, ensemble, path,
+        },
+    },
     plan::build::EnsembleSpec,
 };
 
-/// How long a question about state may take.
-pub const READ_WINDOW: Duration = Duration::from_secs(15);
-/// How long a shutdown or delete may take: a device gives each allocation 15 s and each subnet 10 s to go.
-pub const CHANGE_WINDOW: Duration = Duration::from_mins(1);
 /// Deployments asked for in one page of a list.
 pub const PAGE: u64 = 100;
 /// Pages read before a list counts as unreadable.
 pub const MAX_PAGES: usize = 100;
-
-/// Which deployments to list; the default asks for the first page of all.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ListQuery {
-    /// Only those whose metadata holds all of these.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub metadata: BTreeMap<String, String>,
-    /// At most so many.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub limit: Option<u64>,
-    /// From the so-manieth on.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub offset: Option<u64>,
-    /// Only those in one of these states, by number.
-    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "numbers")]
-    pub status: Vec<DeploymentState>,
-    /// Only the one with this id.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub id: String,
-}
-
-fn numbers<S: serde::Serializer>(states: &[DeploymentState], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(states.iter().map(|state| state.number()))
-}
-
-/// Peer ID and addresses of the device: the cheapest question there is, hence the heartbeat.
-///
-/// # Errors
-/// [`CallError`]; silence says nothing about what runs there.
-pub async fn peers_self(client: &dyn DeviceClient, target: &DeviceTarget) -> Result<PeersSelf, CallError> {
-    ask(client, target, path::PEERS_SELF, json!({}), READ_WINDOW).await
-}
+/// An update is refused when it expires earlier than about two minutes from now; this is asked for in full.
+pub const UPDATE_WINDOW: Duration = Duration::from_mins(5);
 
 /// The payload of `deployment/new`.
 #[must_use]
 pub fn deployment_new_request(spec: &EnsembleSpec) -> Value {
-    json!({"Ensemble": ensemble::encode(spec)})
+    json!(NewRequest { ensemble: ensemble_of(spec) })
 }
 
 /// Reads the reply of `deployment/new`, which is sent by [`DeviceClient::send`] since it goes out only once.
@@ -68,7 +36,7 @@ pub fn deployment_new_request(spec: &EnsembleSpec) -> Value {
 /// [`CallError::BadReply`], when it is none, also when it says OK without an id.
 pub fn deployment_new_reply(target: &DeviceTarget, reply: Value) -> Result<NewReply, CallError> {
     let reply: NewReply = read(target, path::DEPLOYMENT_NEW, reply)?;
-    if reply.status == super::NewStatus::Ok && reply.ensemble_id.is_empty() {
+    if reply.status == NewStatus::Ok && reply.ensemble_id.is_empty() {
         return Err(bad(target, path::DEPLOYMENT_NEW, "it says OK and names no id"));
     }
     Ok(reply)
@@ -84,8 +52,22 @@ pub async fn deployment_status(
     id: &str,
     include_usage: bool,
 ) -> Result<StatusReply, CallError> {
-    let request = json!({"id": id, "include_usage": include_usage});
-    let reply: StatusReply = ask(client, target, path::DEPLOYMENT_STATUS, request, READ_WINDOW).await?;
+    let request = deployment_status_request(id, include_usage);
+    deployment_status_reply(target, client.call(target, path::DEPLOYMENT_STATUS, request, READ_WINDOW).await?)
+}
+
+/// The payload of `deployment/status`.
+#[must_use]
+pub fn deployment_status_request(id: &str, include_usage: bool) -> Value {
+    json!(StatusRequest { id: id.to_owned(), include_usage })
+}
+
+/// Reads the reply of `deployment/status`, for those who also want to see how it is spelt.
+///
+/// # Errors
+/// [`CallError::BadReply`], when it is none.
+pub fn deployment_status_reply(target: &DeviceTarget, reply: Value) -> Result<StatusReply, CallError> {
+    let reply: StatusReply = read(target, path::DEPLOYMENT_STATUS, reply)?;
     if reply.state.is_none() && reply.error.is_empty() {
         return Err(bad(target, path::DEPLOYMENT_STATUS, "it has neither a state nor an error"));
     }
@@ -101,7 +83,8 @@ pub async fn deployment_manifest(
     target: &DeviceTarget,
     id: &str,
 ) -> Result<ManifestReply, CallError> {
-    let reply: ManifestReply = ask(client, target, path::DEPLOYMENT_MANIFEST, json!({"ID": id}), READ_WINDOW).await?;
+    let request = DeploymentId { id: id.to_owned() };
+    let reply: ManifestReply = ask(client, target, path::DEPLOYMENT_MANIFEST, &request, READ_WINDOW).await?;
     if reply.manifest.is_none() && reply.error.is_empty() {
         return Err(bad(target, path::DEPLOYMENT_MANIFEST, "it has neither a manifest nor an error"));
     }
@@ -117,9 +100,7 @@ pub async fn deployment_list(
     target: &DeviceTarget,
     query: &ListQuery,
 ) -> Result<ListPage, CallError> {
-    let request =
-        serde_json::to_value(query).map_err(|error| bad(target, path::DEPLOYMENT_LIST, &error.to_string()))?;
-    ask(client, target, path::DEPLOYMENT_LIST, request, READ_WINDOW).await
+    ask(client, target, path::DEPLOYMENT_LIST, query, READ_WINDOW).await
 }
 
 /// All deployments whose metadata holds `metadata` (empty: all there are), page by page. Each id comes once.
@@ -172,7 +153,7 @@ pub async fn deployment_shutdown(
     target: &DeviceTarget,
     id: &str,
 ) -> Result<Outcome, CallError> {
-    ask(client, target, path::DEPLOYMENT_SHUTDOWN, json!({"ID": id}), CHANGE_WINDOW).await
+    ask(client, target, path::DEPLOYMENT_SHUTDOWN, &DeploymentId { id: id.to_owned() }, CHANGE_WINDOW).await
 }
 
 /// Removes the record of a deployment. It stops nothing: shut down first.
@@ -184,44 +165,52 @@ pub async fn deployment_delete(
     target: &DeviceTarget,
     id: &str,
 ) -> Result<Outcome, CallError> {
-    ask(client, target, path::DEPLOYMENT_DELETE, json!({"orchestrator_id": id}), CHANGE_WINDOW).await
+    ask(client, target, path::DEPLOYMENT_DELETE, &DeleteRequest { id: id.to_owned() }, CHANGE_WINDOW).await
 }
 
-/// What the device has left to give away.
+/// Replaces the ensemble of a running deployment. It counts as done when the device says so.
 ///
 /// # Errors
-/// [`CallError`]; what the device itself could not tell stands in [`ResourcesReply::error`].
-pub async fn resources_free(client: &dyn DeviceClient, target: &DeviceTarget) -> Result<ResourcesReply, CallError> {
-    ask(client, target, path::RESOURCES_FREE, json!({}), READ_WINDOW).await
-}
-
-/// Whether the device offers its resources.
-///
-/// # Errors
-/// [`CallError`]; what the device itself could not tell stands in [`OnboardingReply::error`].
-pub async fn onboarding_status(client: &dyn DeviceClient, target: &DeviceTarget) -> Result<OnboardingReply, CallError> {
-    ask(client, target, path::ONBOARDING_STATUS, json!({}), READ_WINDOW).await
-}
-
-async fn ask<T: DeserializeOwned>(
+/// [`CallError`]; a refusal by the device is [`Outcome::error`].
+pub async fn deployment_update(
     client: &dyn DeviceClient,
     target: &DeviceTarget,
-    behaviour: &str,
-    request: Value,
-    window: Duration,
-) -> Result<T, CallError> {
-    let reply = client.call(target, behaviour, request, window).await?;
-    read(target, behaviour, reply)
+    id: &str,
+    spec: &EnsembleSpec,
+) -> Result<Outcome, CallError> {
+    let request = UpdateRequest { id: id.to_owned(), ensemble: ensemble_of(spec) };
+    ask(client, target, path::DEPLOYMENT_UPDATE, &request, UPDATE_WINDOW).await
 }
 
-/// Every reply read here is an object: decoding anything else into defaults would invent an answer.
-fn read<T: DeserializeOwned>(target: &DeviceTarget, behaviour: &str, reply: Value) -> Result<T, CallError> {
-    if !reply.is_object() {
-        return Err(bad(target, behaviour, "it is not a JSON object"));
+/// State, manifest and allocations of one deployment in one answer.
+///
+/// # Errors
+/// [`CallError`]; what the device itself could not tell stands in [`InfoReply::error`].
+pub async fn deployment_info(
+    client: &dyn DeviceClient,
+    target: &DeviceTarget,
+    request: &InfoRequest,
+) -> Result<InfoReply, CallError> {
+    let reply: InfoReply = ask(client, target, path::DEPLOYMENT_INFO, request, READ_WINDOW).await?;
+    if reply.state.is_none() && reply.error.is_empty() {
+        return Err(bad(target, path::DEPLOYMENT_INFO, "it has neither a state nor an error"));
     }
-    tolerant::decode(reply).map_err(|error| bad(target, behaviour, &error.to_string()))
+    Ok(reply)
 }
 
-fn bad(target: &DeviceTarget, behaviour: &str, cause: &str) -> CallError {
-    CallError::BadReply { did: target.did.to_string(), behaviour: behaviour.to_owned(), cause: cause.to_owned() }
+/// Removes the records of deployments that are over.
+///
+/// # Errors
+/// [`CallError`]; a refusal by the device is [`Outcome::error`].
+pub async fn deployment_prune(
+    client: &dyn DeviceClient,
+    target: &DeviceTarget,
+    request: &PruneRequest,
+) -> Result<Outcome, CallError> {
+    ask(client, target, path::DEPLOYMENT_PRUNE, request, CHANGE_WINDOW).await
+}
+
+fn ensemble_of(spec: &EnsembleSpec) -> Ensembles {
+    let v1 = ensemble::encode(spec).get_mut("v1").map(Value::take).unwrap_or_default();
+    Ensembles { v1 }
 }

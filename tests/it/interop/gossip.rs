@@ -1,0 +1,95 @@
+//! Broadcasts over gossipsub, from our link to Go and from Go to our node.
+
+use std::time::Duration;
+
+use dms_operator::{
+    capability::{Capability, Envelope, Handle, Key, Minting, Token, token_list},
+    device::{
+        dms,
+        libp2p::{DmsClient, PublishError},
+    },
+};
+use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
+
+use super::{GoCaller, GoPeer, OurNode, SOON, client, now, seed};
+use crate::timed::Timed;
+
+const TOPIC: &str = "/nunet/revocation";
+const REVOKE: &str = "/dms/cap/revoke/broadcast";
+
+/// A broadcast as a DMS makes one, not signed yet.
+fn broadcast(key: &Key, message: &Value) -> Envelope {
+    let path = |text| vec![Capability::parse(text).unwrap()];
+    let minting = Minting {
+        subject: key.did().clone(),
+        audience: None,
+        capabilities: path(REVOKE),
+        topics: path(TOPIC),
+        expires: now().plus(Duration::from_mins(1)),
+        depth: 0,
+        nonce: rand::random(),
+    };
+    Envelope {
+        to: Handle::default(),
+        behaviour: REVOKE.to_owned(),
+        from: Handle::of(key.did(), Some(key.did().peer_id()), Some("user-1".to_owned())),
+        nonce: rand::random(),
+        expires: minting.expires,
+        continuation: None,
+        topic: Some(TOPIC.to_owned()),
+        message: message.to_string().into_bytes(),
+        capabilities: token_list(&[Token::broadcast(key, minting, None).unwrap()]),
+        signature: None,
+    }
+}
+
+/// Publishes once the peer is known to listen.
+async fn publish(client: &DmsClient, body: &[u8]) {
+    let published = async {
+        loop {
+            match client.link().publish(TOPIC, body.to_vec()).await {
+                Err(PublishError::NoListener { .. }) => sleep(Duration::from_millis(10)).await,
+                other => return other.unwrap(),
+            }
+        }
+    };
+    timeout(SOON, published).await.expect("nobody listens");
+}
+
+#[tokio::test]
+async fn go_hears_what_our_link_publishes() {
+    let _timed = Timed::start();
+    let (key, stranger) = (Key::from_seed(seed()), Key::from_seed(seed()));
+    let mut go = GoPeer::serve(&[key.did()], &["--topic", TOPIC]).await;
+    let client = client(&key).await;
+    dms::peers_self(&client, &go.target).await.unwrap();
+    let message = json!({"said": hex::encode(seed())});
+    publish(&client, &broadcast(&key, &message).sign(&key).to_json()).await;
+    let heard = go.next("broadcast").await;
+    let expected = json!({"event": "broadcast", "peer": key.did().peer_id(), "did": key.did(), "behaviour": REVOKE,
+                          "topic": TOPIC, "message": message});
+    assert_eq!(heard, expected);
+    // Passed on, but not acted on: whoever signed it has no right to it.
+    publish(&client, &broadcast(&stranger, &message).sign(&stranger).to_json()).await;
+    let dropped = go.next("dropped").await;
+    assert_eq!(dropped["reason"], "NotAuthorised", "{dropped}");
+}
+
+#[tokio::test]
+async fn our_node_passes_on_no_broadcast_that_is_wrong() {
+    let _timed = Timed::start();
+    let caller = seed();
+    let node = OurNode::start(&[Key::from_seed(caller).did()]).await;
+    let mut go = GoCaller::start(&node, caller, &[]);
+    for (sent, (how, reason)) in
+        (1..).zip([("expired", "Expired"), ("signature", "Unverified"), ("garbage", "Undecodable")])
+    {
+        go.send(json!({"behaviour": REVOKE, "message": {}, "topic": TOPIC, "spoil": how})).await;
+        assert_eq!(go.line().await["event"], "sent");
+        node.has_dropped(reason, 1).await;
+        assert_eq!(node.drops(), sent);
+    }
+    go.reply(dms::path::PEERS_SELF, json!({})).await;
+    node.stop().await;
+}
