@@ -43,7 +43,7 @@ pub enum Devices {
     Call(Call),
     /// Has the operator look at a device at once.
     Retry(Retry),
-    /// Takes a device that lost its state as it is now.
+    /// Takes a device that lost its state, or contradicted itself, as it is now.
     Adopt(Adopt),
     /// Places nothing new on a device.
     Cordon(Cordon),

@@ -164,6 +164,7 @@ async fn shown(admin: &Administrator<'_>, tenant: &Tenant<'_>, site: &str, id: &
         (&one["ready"], &one["unschedulable"], &one["peerId"]),
         (&json!("True"), &json!(false), &json!(device.did.peer_id()))
     );
+    assert_eq!((&one["reachability"], &one["onboarded"]), (&json!("Reachable"), &json!(true)), "{one}");
     let expires: jiff::Timestamp = one["grantExpires"].as_str().unwrap().parse().unwrap();
     let left = expires.as_second() - jiff::Timestamp::now().as_second();
     assert!((23 * 3600..=24 * 3600).contains(&left), "{left}");

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::call::Asked;
 use super::view::{Colours, View, description, table};
 use super::*;
+use crate::api::Reason;
 use crate::capability::{Capability, Did, Minting, Nanos, Token};
 use crate::command::Arguments;
 use crate::device::libp2p::Found;
@@ -211,14 +212,19 @@ fn a_description_says_all_and_what_is_not_known() {
 }
 
 #[test]
-fn only_a_reported_loss_is_adopted() {
+fn only_a_reported_fault_is_adopted() {
     let with = |kind, value, reason| {
-        change::loss(&device(false, None, &json!({"conditions": [condition(kind, value, reason)]})))
+        change::faults(&device(false, None, &json!({"conditions": [condition(kind, value, reason)]})))
     };
-    assert_eq!(with("Stalled", "True", "SentinelLost").unwrap().to_string(), "2026-11-27T10:00:00Z");
+    let since = "2026-11-27T10:00:00Z".parse().unwrap();
+    let lost = vec![change::Fault { reason: Reason::SentinelLost, since }];
+    assert_eq!(with("Stalled", "True", "SentinelLost").unwrap(), lost);
+    let lied = vec![change::Fault { reason: Reason::DeviceContradicts, since }];
+    assert_eq!(with("Credible", "False", "DeviceContradicts").unwrap(), lied);
     let error = with("Ready", "True", "Succeeded").unwrap_err().to_string();
-    assert!(error.contains("it says Succeeded, not SentinelLost"), "{error}");
+    assert!(error.contains("(it says Succeeded)"), "{error}");
     assert!(with("Stalled", "True", "GrantInsufficient").is_err());
+    assert!(with("Credible", "True", "Consistent").is_err());
 }
 
 #[test]
