@@ -46,8 +46,11 @@ pub struct Args {
     /// Disk it says to offer, in MiB. Absent: 65536.
     #[arg(long, value_name = "MIB")]
     disk: Option<u32>,
-    /// What goes wrong on purpose, for tests: a list of list-empty, list-filtered-empty, drop-requests, drop-replies, drop-new-reply,
-    /// duplicate-reply, delay=MILLISECONDS. A file named `faults` in the directory is read for every message instead.
+    /// What goes wrong on purpose, for tests, as a list. Always, or with a chance as in drop-replies=0.2: drop (both directions),
+    /// drop-requests, drop-replies, drop-new-reply, duplicate-reply, reorder, cut, half-open, mute, slow-read, wrong-key, full-disk,
+    /// no-start, die-at-once, list-empty, list-filtered-empty, foreign-id, foreign-peer, impossible-usage. Beside these:
+    /// delay=MILLISECONDS or delay=LEAST..MOST, clock=±SECONDSs, seed=NUMBER (the same seed gives the same course; absent: a
+    /// random one, which is logged). A file named `faults` in the directory is read for every message instead.
     #[arg(long, value_name = "LIST", default_value = "")]
     faults: Faults,
     /// Write a line to wire.log in the directory for every message that arrives.

@@ -18,6 +18,7 @@ use crate::{
     config::{OperatorConfig, ProviderName},
     controller::{
         self,
+        asking::AskingAgain,
         clock::{self, Clock},
         context::{Parts, Settings},
         counted::CountedClient,
@@ -182,7 +183,7 @@ async fn work(
     let counters = Arc::clone(link.counters());
     metrics.read_link(move || figures(&counters));
     let device_client = DmsClient::new(link.clone(), arrived, identity.key.clone());
-    let device_client = Arc::new(CountedClient::new(device_client, Arc::clone(&metrics)));
+    let device_client = Arc::new(AskingAgain(CountedClient::new(device_client, Arc::clone(&metrics))));
 
     let revocations = RevocationBook::default();
     revocation::load(&revocations, client, &namespace, &did, clock::wall()).await.map_err(|error| {

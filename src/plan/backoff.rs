@@ -13,9 +13,9 @@ pub struct Backoff {
 
 /// Pauses between tries of things that fail for reasons outside: store, archive, device.
 pub const OUTSIDE: Backoff = Backoff { first: Duration::from_secs(1), cap: Duration::from_secs(60) };
-/// Pauses between looks at a device that is silent: no longer than between its heartbeats, since it may be back before
-/// any of them was missed.
-pub const SILENT: Backoff = Backoff { first: Duration::from_secs(1), cap: Duration::from_secs(15) };
+/// Pauses between looks at a device that is silent, refuses, or is not believed: shorter than between its heartbeats, since
+/// it may be well again before any of them was missed.
+pub const SILENT: Backoff = Backoff { first: Duration::from_secs(1), cap: Duration::from_secs(10) };
 /// Pauses between looks at something that is being started.
 pub const STARTING: Backoff = Backoff { first: Duration::from_millis(200), cap: Duration::from_secs(5) };
 

@@ -101,6 +101,8 @@ struct Last {
     network: Option<Network>,
     /// Where the counters of earlier incarnations stood, the latest last: a record may go back to one.
     earlier: VecDeque<(String, Network)>,
+    /// Where the counters stood before they fell, and how often they did.
+    fallen: Option<(Network, u32)>,
 }
 
 /// Earlier incarnations that are remembered.
@@ -120,10 +122,37 @@ impl Meter {
         Self { longest_interval, last: BTreeMap::new() }
     }
 
+    /// Leaves out counters that are lower than before, in a reading that is about to be taken. Whether that was not for the
+    /// first time.
+    ///
+    /// Counters fall once when a device was killed and lost count: what they count from there on is counted. Those that
+    /// come back to where they stood have counted on from there all the while.
+    pub fn settle_fall(&mut self, reading: &mut Reading) -> bool {
+        let Some(counted) = reading.network else { return false };
+        let before = self.last.get_mut(&(reading.deployment.clone(), reading.allocation.clone()));
+        let Some(before) = before.filter(|before| before.incarnation == reading.incarnation) else { return false };
+        let Some(base) = before.network else { return false };
+        match before.fallen {
+            Some((stood, _)) if counted.reaches(stood) => {
+                (before.network, before.fallen) = (Some(stood), None);
+                false
+            }
+            _ if counted.reaches(base) => false,
+            fallen => {
+                let (stood, times) = fallen.unwrap_or((base, 0));
+                before.fallen = Some((stood, times.saturating_add(1)));
+                before.network = Some(counted);
+                reading.network = None;
+                times > 0
+            }
+        }
+    }
+
     /// What a reading adds.
     pub fn take(&mut self, reading: Reading) -> Increment {
         let Reading { deployment, allocation, incarnation, at, state, reserved, network, stored_bytes } = reading;
-        let now = Last { incarnation, at, counted_at: at, state, reserved, network, earlier: VecDeque::new() };
+        let earlier = VecDeque::new();
+        let now = Last { incarnation, at, counted_at: at, state, reserved, network, earlier, fallen: None };
         match self.last.entry((deployment, allocation)) {
             Entry::Vacant(entry) => {
                 // A silent device shows no incarnation to begin from.
@@ -152,6 +181,7 @@ impl Meter {
                 }
                 let known = before.counted(&now.incarnation);
                 let mut earlier = std::mem::take(&mut before.earlier);
+                let fallen = before.fallen.take().filter(|_| before.incarnation == now.incarnation);
                 if before.incarnation != now.incarnation {
                     earlier.retain(|(incarnation, _)| *incarnation != now.incarnation);
                     earlier.extend(before.network.map(|network| (before.incarnation.clone(), network)));
@@ -159,7 +189,7 @@ impl Meter {
                         earlier.pop_front();
                     }
                 }
-                *before = Last { network: now.network.or(known), earlier, ..now };
+                *before = Last { network: now.network.or(known), earlier, fallen, ..now };
                 increment
             }
         }

@@ -64,6 +64,11 @@ pub struct Network {
 }
 
 impl Network {
+    /// Whether it counts at least as much as another.
+    pub(super) const fn reaches(self, other: Self) -> bool {
+        self.received >= other.received && self.sent >= other.sent
+    }
+
     /// What was added since `before`. A counter below its last value began anew at 0.
     pub(super) fn since(self, before: Self) -> Self {
         let added = |before: u64, now: u64| now.checked_sub(before).unwrap_or(now);

@@ -26,6 +26,8 @@ use crate::{
 
 /// The window, the skew, the lease, and room for a slow machine.
 const PATIENCE: Duration = Duration::from_secs(180);
+/// As DMS does on any error of its own: wherever the operator dies, the device lists nothing at first.
+const LISTS_NOTHING: &str = "list-empty";
 /// A device refuses what has less than 59 s to live: with the shortest window, 60 s, nothing may take a second.
 const ARGUMENTS: [&str; 6] = ["--device-window", "70s", "--lease-duration", "10s", "--resync", "2s"];
 
@@ -52,6 +54,13 @@ impl Held {
             if reached.exists() { Ok(()) } else { Err(self.installation.operator.log_end()) }
         })
         .await;
+    }
+
+    /// What is not listed is not taken for absent, however often it is looked for. Then the device lists again.
+    async fn sees_nothing(&self, requests: usize) {
+        looks(&self.installation, 0, "/deployment/list", 2).await;
+        assert!(creations(&self.installation) <= requests, "{}", creations(&self.installation));
+        misbehave(&self.installation, 0, "");
     }
 
     fn release(&self) {
@@ -89,8 +98,10 @@ async fn killed(step: Step, attempt: i64, requests: usize) {
     held.reached().await;
     let seat = tenant.seat();
     held.installation.operator.kill9().unwrap();
+    misbehave(&held.installation, 0, LISTS_NOTHING);
     held.release();
     held.installation.operator.restart().unwrap();
+    held.sees_nothing(requests).await;
     let tenant = seat.at(&held.installation);
     held.assert_one(&tenant, &name, &body, attempt, requests).await;
 }
@@ -115,7 +126,7 @@ async fn killed_after_sending(fault: &str) -> (Held, Seat, String, String) {
 
 /// The device lists nothing, as DMS does on any error of its own.
 async fn killed_and_nothing_listed() {
-    let (held, seat, name, body) = killed_after_sending("list-empty").await;
+    let (held, seat, name, body) = killed_after_sending(LISTS_NOTHING).await;
     let tenant = seat.at(&held.installation);
     tenant.condition_within(&name, "Deployed", "Unknown", "OutcomeUnknown", PATIENCE).await;
     assert_eq!(creations(&held.installation), 1, "the request is dead, and still nothing says that it had no effect");
@@ -141,6 +152,7 @@ async fn paused_before_sending(wakes_late: bool) {
     held.reached().await;
     let first = &held.installation.operator;
     first.pause().unwrap();
+    misbehave(&held.installation, 0, LISTS_NOTHING);
     held.release();
     let Replica { process: second, http, sites } = held.installation.second_operator("second", &[]).unwrap();
     eventually("the second operator leads", async || {
@@ -149,6 +161,7 @@ async fn paused_before_sending(wakes_late: bool) {
         if metrics.contains("dms_operator_leader 1") { Ok(()) } else { Err(second.log_end()) }
     })
     .await;
+    held.sees_nothing(0).await;
     if wakes_late {
         tenant.condition_within(&name, "Ready", "True", "Succeeded", PATIENCE).await;
     }

@@ -113,6 +113,7 @@ async fn a_device_takes_up_its_allocations_after_a_crash() {
     let status = tenant.condition(&name, "DeviceReachable", "Unknown", "DeviceSilent").await;
     assert_eq!(status.deployment, before.deployment);
     let seat = tenant.seat();
+    misbehave(&installation, 0, "list-empty");
     installation.devices[0].process.restart().unwrap();
     let tenant = seat.at(&installation);
     let after = tenant.ready(&name).await;

@@ -2,14 +2,17 @@
 //!
 //! `make soak` watches ten minutes and adds a line to `docs/measurements.md`; otherwise it is a short while.
 
-use std::{collections::BTreeMap, env, fs::OpenOptions, io::Write as _, process::Command, time::Duration};
+mod count;
+mod storm;
+
+use std::{collections::BTreeMap, env, time::Duration};
 
 use dms_operator::dev::AuditRecord;
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
     cluster::shared,
-    definitions::root,
+    measurements,
     timed::Timed,
     world::{Tenant, installation, name, page},
 };
@@ -63,12 +66,7 @@ async fn twenty_quiet_deployments_are_not_written() {
 
 /// Adds a line to the measurements.
 fn measured(quiet: Duration, writes: usize, most: usize) {
-    let output = |program: &str, arguments: &[&str]| {
-        let output = Command::new(program).args(arguments).current_dir(root()).output().unwrap();
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    };
-    let commit = output("git", &["rev-parse", "--short", "HEAD"]);
-    let date = output("date", &["-u", "+%Y-%m-%d"]);
-    let mut file = OpenOptions::new().append(true).open(root().join("docs/measurements.md")).unwrap();
-    writeln!(file, "| {date} | `{commit}` | {COUNT} | {} | {writes} | {most} |", quiet.as_secs()).unwrap();
+    measurements::append_row("Quiet deployments (`make soak`)", |date, commit| {
+        format!("| {date} | `{commit}` | {COUNT} | {} | {writes} | {most} |", quiet.as_secs())
+    });
 }

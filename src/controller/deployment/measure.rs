@@ -30,8 +30,8 @@ pub(super) fn take(subject: &Subject, context: &Context, sight: &Sight, details:
         received: usage.resource_usage.network_rx_bytes,
         sent: usage.resource_usage.network_tx_bytes,
     });
-    let increment = context.remember(&subject.uid, |memory| {
-        memory.meter.take(Reading {
+    let (increment, fell_again) = context.remember(&subject.uid, |memory| {
+        let mut reading = Reading {
             deployment: subject.uid.clone(),
             allocation: "site".to_owned(),
             incarnation: id,
@@ -40,14 +40,18 @@ pub(super) fn take(subject: &Subject, context: &Context, sight: &Sight, details:
             reserved: Reserved { cpu_millis, memory_bytes, disk_bytes },
             network,
             stored_bytes: (!memory.published.is_empty()).then(|| memory.published.values().sum()),
-        })
+        };
+        let fell_again = memory.meter.settle_fall(&mut reading);
+        (memory.meter.take(reading), fell_again)
     });
-    if let (Some(Gap::Impossible), Some(record)) = (increment.gap, &subject.status.deployment) {
-        let what = format!(
-            "the device says that deployment {} sent or received more than any network carries",
-            record.id.as_deref().unwrap_or_default()
-        );
-        context.accuse(&record.device, &what);
+    let what = match increment.gap {
+        Some(Gap::Impossible) => Some("sent or received more than any network carries"),
+        _ if fell_again => Some("has sent or received less than before, and not for the first time"),
+        _ => None,
+    };
+    if let (Some(what), Some(record)) = (what, &subject.status.deployment) {
+        let id = record.id.as_deref().unwrap_or_default();
+        context.accuse(&record.device, &format!("the device says that deployment {id} {what}"));
     }
     context.metrics.usage(&subject.namespace, &subject.name, &increment);
 }

@@ -389,6 +389,11 @@ fn admitted(subject: &Subject, context: &Context, served: &Served) -> Result<(),
     ))
 }
 
+/// Whether a device is what stands in the way: it may be well again before its next heartbeat tells.
+const fn waits_for_device(reason: Reason) -> bool {
+    matches!(reason, Reason::DeviceSilent | Reason::DeviceRefused | Reason::DeviceContradicts | Reason::OutcomeUnknown)
+}
+
 /// When to look again: soon while something starts, with growing pauses while something outside fails, at the next
 /// expiry, and in any case at the resync.
 fn next_look(
@@ -412,7 +417,7 @@ fn next_look(
         }
         (_, _, Outcome::Reconciling(reason, _)) => {
             memory.failures = memory.failures.saturating_add(1);
-            let pauses = if *reason == Reason::DeviceSilent { backoff::SILENT } else { backoff::OUTSIDE };
+            let pauses = if waits_for_device(*reason) { backoff::SILENT } else { backoff::OUTSIDE };
             pauses.pause(memory.failures, jitter)
         }
         _ => {

@@ -151,6 +151,7 @@ async fn by_id(subject: &Subject, context: &Context, target: &DeviceTarget, id: 
         return Ok(Found::Nothing);
     };
     let Some(marks) = ours(subject, context, target, &manifest.metadata) else { return Ok(Found::Foreign) };
+    fits(&manifest, target, id)?;
     let status = dms::deployment_status(client, target, id, false).await?;
     let Some(state) = status.state else {
         // It has a manifest, so it is there; how far it is cannot be told.
@@ -169,6 +170,26 @@ async fn by_id(subject: &Subject, context: &Context, target: &DeviceTarget, id: 
         created: String::new(),
     };
     Ok(Found::Ours(Box::new((found, marks))))
+}
+
+/// Whether a manifest can be that of the deployment asked for, on the node asked.
+fn fits(manifest: &Manifest, target: &DeviceTarget, id: &str) -> Result<(), CallError> {
+    let (peer, named) = (target.did.peer_id(), |text: &str| !text.is_empty());
+    if named(&manifest.id) && manifest.id != id {
+        let cause = format!("asked for deployment {id}, it told of {}", manifest.id);
+        return Err(contradiction(target, dms::path::DEPLOYMENT_MANIFEST, cause));
+    }
+    match manifest.nodes.values().find(|node| named(&node.peer) && node.peer != peer) {
+        Some(other) => {
+            let cause = format!("deployment {id} is said to run on peer {}", other.peer);
+            Err(contradiction(target, dms::path::DEPLOYMENT_MANIFEST, cause))
+        }
+        None => Ok(()),
+    }
+}
+
+fn contradiction(target: &DeviceTarget, behaviour: &str, cause: String) -> CallError {
+    CallError::Contradiction { did: target.did.to_string(), behaviour: behaviour.to_owned(), cause }
 }
 
 fn seen(entry: &ListEntry, marks: &Marks) -> Own {
@@ -200,8 +221,16 @@ async fn running(
     id: &str,
     details: &mut Details,
 ) -> Result<(), CallError> {
-    details.manifest = dms::deployment_manifest(client, target, id).await?.manifest;
+    let manifest = dms::deployment_manifest(client, target, id).await?.manifest;
+    if let Some(manifest) = &manifest {
+        fits(manifest, target, id)?;
+    }
     let status = dms::deployment_status(client, target, id, true).await?;
+    if let Some(other) = status.allocations.keys().find(|allocation| !allocation.starts_with(id)) {
+        let cause = format!("asked for deployment {id}, it told of allocation {other}");
+        return Err(contradiction(target, dms::path::DEPLOYMENT_STATUS, cause));
+    }
+    details.manifest = manifest;
     details.usage = status.allocations.into_values().next();
     details.fault = Some(status.error).filter(|error| !error.is_empty());
     Ok(())
@@ -237,7 +266,9 @@ async fn prove(
             continue;
         }
         let manifest = dms::deployment_manifest(client, target, &entry.id).await?.manifest;
-        if let Some(marks) = manifest.and_then(|manifest| ours(subject, context, target, &manifest.metadata)) {
+        let Some(manifest) = manifest else { continue };
+        if let Some(marks) = ours(subject, context, target, &manifest.metadata) {
+            fits(&manifest, target, &entry.id)?;
             shown.insert(entry.id.clone(), (seen(entry, &marks), marks));
         }
     }

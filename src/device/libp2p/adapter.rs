@@ -5,21 +5,22 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use futures::future::MapOk;
+use futures::future::BoxFuture;
 use futures::{AsyncRead, AsyncWrite, TryFutureExt};
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
 use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo};
 use libp2p::yamux;
 
+use super::spoil::Spoiling;
 use super::substream::Substream;
 
 /// A muxer whose substreams translate protocol names.
 #[derive(Debug)]
-pub struct BareNames<M>(M);
+pub struct BareNames<M>(M, Spoiling);
 
 impl<M> BareNames<M> {
-    const fn new(muxer: M) -> Self {
-        Self(muxer)
+    const fn new(muxer: M, spoiling: Spoiling) -> Self {
+        Self(muxer, spoiling)
     }
 }
 
@@ -32,10 +33,16 @@ where
     type Error = M::Error;
 
     fn poll_inbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Self::Substream, Self::Error>> {
+        if self.1.is_mute(cx) {
+            return Poll::Pending;
+        }
         Pin::new(&mut self.0).poll_inbound(cx).map_ok(Substream::listener)
     }
 
     fn poll_outbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Self::Substream, Self::Error>> {
+        if self.1.is_mute(cx) {
+            return Poll::Pending;
+        }
         Pin::new(&mut self.0).poll_outbound(cx).map_ok(Substream::dialer)
     }
 
@@ -44,16 +51,25 @@ where
     }
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<StreamMuxerEvent, Self::Error>> {
+        if self.1.is_mute(cx) {
+            return Poll::Pending;
+        }
         Pin::new(&mut self.0).poll(cx)
     }
 }
 
 /// Yamux with [`BareNames`], for every place that takes a multiplexer.
 #[derive(Clone, Debug, Default)]
-pub struct BareYamux(yamux::Config);
+pub struct BareYamux(yamux::Config, Spoiling);
+
+impl BareYamux {
+    /// One whose connections can be made to go wrong.
+    pub fn new(spoiling: Spoiling) -> Self {
+        Self(yamux::Config::default(), spoiling)
+    }
+}
 
 type Muxer<C> = BareNames<yamux::Muxer<C>>;
-type Wrapping<F, C> = MapOk<F, fn(yamux::Muxer<C>) -> Muxer<C>>;
 
 impl UpgradeInfo for BareYamux {
     type Info = <yamux::Config as UpgradeInfo>::Info;
@@ -70,10 +86,11 @@ where
 {
     type Output = Muxer<C>;
     type Error = io::Error;
-    type Future = Wrapping<<yamux::Config as InboundConnectionUpgrade<C>>::Future, C>;
+    type Future = BoxFuture<'static, io::Result<Muxer<C>>>;
 
     fn upgrade_inbound(self, socket: C, info: Self::Info) -> Self::Future {
-        self.0.upgrade_inbound(socket, info).map_ok(BareNames::new)
+        let Self(config, spoiling) = self;
+        Box::pin(config.upgrade_inbound(socket, info).map_ok(|muxer| BareNames::new(muxer, spoiling)))
     }
 }
 
@@ -83,9 +100,10 @@ where
 {
     type Output = Muxer<C>;
     type Error = io::Error;
-    type Future = Wrapping<<yamux::Config as OutboundConnectionUpgrade<C>>::Future, C>;
+    type Future = BoxFuture<'static, io::Result<Muxer<C>>>;
 
     fn upgrade_outbound(self, socket: C, info: Self::Info) -> Self::Future {
-        self.0.upgrade_outbound(socket, info).map_ok(BareNames::new)
+        let Self(config, spoiling) = self;
+        Box::pin(config.upgrade_outbound(socket, info).map_ok(|muxer| BareNames::new(muxer, spoiling)))
     }
 }

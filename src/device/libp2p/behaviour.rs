@@ -17,6 +17,7 @@ use libp2p::{Multiaddr, PeerId};
 
 use super::frame::{Body, FrameError, FrameIn, FrameOut, Name, Progress, READ_WITHIN, frame};
 use super::names;
+use super::spoil::{Spoil, Spoiling};
 
 /// Tells the messages of one swarm apart.
 pub(super) type SendId = u64;
@@ -59,6 +60,7 @@ struct UnderWay {
 /// Messages over all connections of a swarm.
 pub(super) struct FrameBehaviour {
     inboxes: Arc<[Name]>,
+    spoiling: Spoiling,
     connections: HashMap<PeerId, Vec<ConnectionId>>,
     under_way: HashMap<SendId, UnderWay>,
     next: SendId,
@@ -67,9 +69,10 @@ pub(super) struct FrameBehaviour {
 }
 
 impl FrameBehaviour {
-    pub(super) fn new(inboxes: &[String]) -> Self {
+    pub(super) fn new(inboxes: &[String], spoiling: Spoiling) -> Self {
         Self {
             inboxes: inboxes.iter().map(|inbox| names::of_inbox(inbox).into()).collect(),
+            spoiling,
             connections: HashMap::new(),
             under_way: HashMap::new(),
             next: 0,
@@ -79,7 +82,7 @@ impl FrameBehaviour {
     }
 
     /// Sends a message to an inbox of a connected peer.
-    pub(super) fn send(&mut self, peer: PeerId, inbox: &str, body: &[u8], within: Duration) -> SendId {
+    pub(super) fn send(&mut self, peer: PeerId, inbox: &str, body: &[u8], within: Duration, spoil: Spoil) -> SendId {
         self.next += 1;
         let id = self.next;
         match self.connections.get(&peer).and_then(|connections| connections.first().copied()) {
@@ -90,7 +93,7 @@ impl FrameBehaviour {
             Some(connection) => {
                 let progress = Progress::default();
                 self.under_way.insert(id, UnderWay { peer, connection, progress: progress.clone() });
-                let out = FrameOut { name: names::of_inbox(inbox).into(), frame: Body(frame(body)), progress };
+                let out = FrameOut { name: names::of_inbox(inbox).into(), frame: Body(frame(body)), progress, spoil };
                 self.out.push_back(ToSwarm::NotifyHandler {
                     peer_id: peer,
                     handler: NotifyHandler::One(connection),
@@ -141,7 +144,7 @@ impl NetworkBehaviour for FrameBehaviour {
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(Frames::new(self.inboxes.clone()))
+        Ok(Frames::new(self.inboxes.clone(), self.spoiling.clone()))
     }
 
     fn handle_established_outbound_connection(
@@ -152,7 +155,7 @@ impl NetworkBehaviour for FrameBehaviour {
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(Frames::new(self.inboxes.clone()))
+        Ok(Frames::new(self.inboxes.clone(), self.spoiling.clone()))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
@@ -208,13 +211,14 @@ pub(super) enum FromConnection {
 /// Messages over one connection.
 pub(super) struct Frames {
     inboxes: Arc<[Name]>,
+    spoiling: Spoiling,
     outgoing: VecDeque<Outgoing>,
     events: VecDeque<FromConnection>,
 }
 
 impl Frames {
-    const fn new(inboxes: Arc<[Name]>) -> Self {
-        Self { inboxes, outgoing: VecDeque::new(), events: VecDeque::new() }
+    const fn new(inboxes: Arc<[Name]>, spoiling: Spoiling) -> Self {
+        Self { inboxes, spoiling, outgoing: VecDeque::new(), events: VecDeque::new() }
     }
 }
 
@@ -228,7 +232,8 @@ impl ConnectionHandler for Frames {
 
     fn listen_protocol(&self) -> SubstreamProtocol<FrameIn> {
         // The swarm only logs its own time-out of an inbound stream, so the upgrade has a shorter one of its own.
-        SubstreamProtocol::new(FrameIn(self.inboxes.clone()), ()).with_timeout(READ_WITHIN + Duration::from_secs(2))
+        SubstreamProtocol::new(FrameIn(self.inboxes.clone(), self.spoiling.clone()), ())
+            .with_timeout(READ_WITHIN + Duration::from_secs(2))
     }
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<FrameOut, SendId, FromConnection>> {

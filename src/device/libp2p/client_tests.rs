@@ -145,7 +145,12 @@ async fn what_a_request_says_is_not_printed() {
     let arrived = InboundFrame { peer: "12D3KooW".to_owned(), via: Via::Inbox("root".to_owned()), body: frame.clone() };
     assert_eq!(format!("{arrived:?}"), format!("InboundFrame(inbox root from 12D3KooW, {} bytes)", frame.len()));
     assert_eq!(format!("{:?}", Body(frame.clone())), format!("{} bytes", frame.len()));
-    let reply = OutboundFrame { peer: "12D3KooW".to_owned(), inbox: "user-1".to_owned(), body: frame.clone() };
+    let reply = OutboundFrame {
+        peer: "12D3KooW".to_owned(),
+        inbox: "user-1".to_owned(),
+        body: frame.clone(),
+        spoil: super::Spoil::None,
+    };
     assert_eq!(format!("{reply:?}"), format!("OutboundFrame(user-1 of 12D3KooW, {} bytes)", frame.len()));
 }
 

@@ -13,6 +13,7 @@ use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
 use tokio::time::timeout;
 
 use super::counters::Dropped;
+use super::spoil::{self, Spoil, Spoiling};
 
 /// Longest message that is read.
 pub(super) const MAX_BODY: usize = 1 << 20;
@@ -74,7 +75,7 @@ pub(super) fn frame(body: &[u8]) -> Vec<u8> {
 
 /// Receives messages for some inboxes.
 #[derive(Clone, Debug)]
-pub(super) struct FrameIn(pub(super) Arc<[Name]>);
+pub(super) struct FrameIn(pub(super) Arc<[Name]>, pub(super) Spoiling);
 
 impl UpgradeInfo for FrameIn {
     type Info = Name;
@@ -91,7 +92,7 @@ impl InboundUpgrade<Stream> for FrameIn {
     type Future = BoxFuture<'static, Result<Self::Output, Self::Error>>;
 
     fn upgrade_inbound(self, stream: Stream, name: Self::Info) -> Self::Future {
-        Box::pin(async move { Ok((name, Body(read(stream).await?))) })
+        Box::pin(async move { Ok((name, Body(read(self.1.reading(stream)).await?))) })
     }
 }
 
@@ -109,7 +110,7 @@ async fn read<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> Result<Vec<u8
     }
 }
 
-async fn read_body<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Vec<u8>, FrameError> {
+pub(super) async fn read_body<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Vec<u8>, FrameError> {
     let mut head = [0; HEAD];
     stream.read_exact(&mut head).await.map_err(cut_short)?;
     let announced = u64::from_le_bytes(head);
@@ -150,6 +151,7 @@ pub(super) struct FrameOut {
     pub(super) name: Name,
     pub(super) frame: Body,
     pub(super) progress: Progress,
+    pub(super) spoil: Spoil,
 }
 
 impl UpgradeInfo for FrameOut {
@@ -167,7 +169,10 @@ impl OutboundUpgrade<Stream> for FrameOut {
     type Future = BoxFuture<'static, io::Result<()>>;
 
     fn upgrade_outbound(self, stream: Stream, _: Self::Info) -> Self::Future {
-        Box::pin(write(stream, self.frame.0, self.progress))
+        match self.spoil {
+            Spoil::None => Box::pin(write(stream, self.frame.0, self.progress)),
+            spoil => Box::pin(async move { spoil::write(stream, &self.frame.0, spoil).await }),
+        }
     }
 }
 

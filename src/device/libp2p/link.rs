@@ -16,6 +16,7 @@ use super::counters::{Dropped, LinkCounters};
 use super::frame::MAX_BODY;
 pub use super::frame::MAX_BODY_SENT;
 use super::gossip;
+use super::spoil::{Spoil, Spoiling};
 use super::swarm::{self, Behaviour};
 use super::task::{Command, Task};
 use crate::capability::{Key, Nanos};
@@ -171,6 +172,7 @@ struct Shared {
     commands: mpsc::Sender<Command>,
     slots: Mutex<HashMap<PeerId, Arc<Semaphore>>>,
     counters: Arc<LinkCounters>,
+    spoiling: Spoiling,
 }
 
 impl Link {
@@ -182,7 +184,8 @@ impl Link {
     pub async fn start(config: LinkConfig) -> Result<(Self, mpsc::Receiver<InboundFrame>), LinkError> {
         let LinkConfig { key, listen, inboxes, topics } = config;
         check_inboxes(&inboxes)?;
-        let mut swarm = swarm::build(&identity(&key)?, &inboxes, &topics).map_err(LinkError::Transport)?;
+        let spoiling = Spoiling::default();
+        let mut swarm = swarm::build(&identity(&key)?, &inboxes, &topics, &spoiling).map_err(LinkError::Transport)?;
         for address in listen {
             listen_on(&mut swarm, &address).await?;
         }
@@ -192,7 +195,7 @@ impl Link {
         let peer_id = swarm.local_peer_id().to_string();
         tokio::spawn(Task::new(swarm, orders, frames, counters.clone()).run());
         let slots = Mutex::new(HashMap::new());
-        Ok((Self { shared: Arc::new(Shared { peer_id, inboxes, commands, slots, counters }) }, arrived))
+        Ok((Self { shared: Arc::new(Shared { peer_id, inboxes, commands, slots, counters, spoiling }) }, arrived))
     }
 
     /// The own peer ID.
@@ -208,6 +211,11 @@ impl Link {
     /// What was counted since the start.
     pub fn counters(&self) -> &Arc<LinkCounters> {
         &self.shared.counters
+    }
+
+    /// What can be made to go wrong.
+    pub fn spoiling(&self) -> &Spoiling {
+        &self.shared.spoiling
     }
 
     /// The addresses that are listened on, with the ports that were assigned.
@@ -238,6 +246,22 @@ impl Link {
         body: Vec<u8>,
         timeout: Duration,
     ) -> Result<(), SendError> {
+        self.send_spoilt(peer, addresses, inbox, body, timeout, Spoil::None).await
+    }
+
+    /// The same, spoilt on its way. Success means that it went wrong as it should.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub async fn send_spoilt(
+        &self,
+        peer: &str,
+        addresses: &[String],
+        inbox: &str,
+        body: Vec<u8>,
+        timeout: Duration,
+        spoil: Spoil,
+    ) -> Result<(), SendError> {
         let deadline = Instant::now() + timeout;
         let peer: PeerId =
             peer.parse().map_err(|error| SendError::not_sent(format!("{peer:?} is no peer ID: {error}")))?;
@@ -257,7 +281,7 @@ impl Link {
         self.connect(peer, addresses, deadline).await?;
         let (done, sent) = oneshot::channel();
         let within = deadline.saturating_duration_since(Instant::now());
-        if !self.ask(Command::Send { peer, inbox: inbox.to_owned(), body, within, done }).await {
+        if !self.ask(Command::Send { peer, inbox: inbox.to_owned(), body, within, spoil, done }).await {
             return Err(SendError::not_sent("the link has stopped"));
         }
         sent.await.unwrap_or_else(|_| Err(SendError::Unknown { cause: "the link has stopped".to_owned() }))

@@ -22,6 +22,7 @@ mod message;
 mod names;
 mod pending;
 mod probe;
+mod spoil;
 mod substream;
 mod swarm;
 mod task;
@@ -36,8 +37,11 @@ mod gossip_tests;
 mod link_tests;
 #[cfg(test)]
 mod rig;
+#[cfg(test)]
+mod spoil_tests;
 
 pub use client::DmsClient;
 pub use counters::{Dropped, LinkCounters};
 pub use link::{InboundFrame, Link, LinkConfig, LinkError, MAX_BODY_SENT, PublishError, SendError, Via};
 pub use probe::{Found, ProbeError, probe};
+pub use spoil::{Spoil, Spoiling};

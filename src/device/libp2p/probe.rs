@@ -11,6 +11,7 @@ use libp2p::{Multiaddr, PeerId, Swarm, identify};
 use tokio::time::{Instant, timeout_at};
 
 use super::behaviour::{FrameEvent, SendFailure};
+use super::spoil::{Spoil, Spoiling};
 use super::swarm::{self, Behaviour, BehaviourEvent};
 use super::task::root_cause;
 use crate::capability::{Did, DidError, Envelope, Handle, Key, Nanos};
@@ -101,7 +102,8 @@ pub async fn probe(address: &str, within: Duration) -> Result<Found, ProbeError>
     let key = random_key().map_err(ProbeError::Local)?;
     let identity = Keypair::ed25519_from_bytes(*key.expose_seed());
     let identity = identity.map_err(|error| ProbeError::Local(std::io::Error::other(error)))?;
-    let mut swarm = swarm::build(&identity, &["probe".to_owned()], &[]).map_err(ProbeError::Local)?;
+    let mut swarm =
+        swarm::build(&identity, &["probe".to_owned()], &[], &Spoiling::default()).map_err(ProbeError::Local)?;
     let mut probe = Probe { address, agent: None };
     let peer = probe.connect(&mut swarm, &wanted, deadline).await?;
     let did = Did::from_peer_id(&peer.to_string());
@@ -162,7 +164,7 @@ impl Probe<'_> {
         mut deadline: Instant,
     ) -> Result<(), ProbeError> {
         let within = deadline.saturating_duration_since(Instant::now());
-        swarm.behaviour_mut().frame.send(peer, "root", message, within);
+        swarm.behaviour_mut().frame.send(peer, "root", message, within, Spoil::None);
         let not_dms =
             |cause: String| Err(ProbeError::NotDms { address: self.address.to_owned(), peer: peer.to_string(), cause });
         let mut taken = false;

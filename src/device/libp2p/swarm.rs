@@ -11,6 +11,7 @@ use libp2p::{Swarm, SwarmBuilder, identify, noise, ping, tcp};
 use super::adapter::BareYamux;
 use super::behaviour::FrameBehaviour;
 use super::gossip::{self, Gossip};
+use super::spoil::Spoiling;
 
 /// How long a connection is kept that nothing uses.
 const IDLE: Duration = Duration::from_hours(1);
@@ -36,7 +37,7 @@ pub(super) struct Behaviour {
 }
 
 impl Behaviour {
-    fn new(key: &Keypair, inboxes: &[String], gossip: Gossip) -> Self {
+    fn new(key: &Keypair, inboxes: &[String], gossip: Gossip, spoiling: &Spoiling) -> Self {
         let limits = ConnectionLimits::default()
             .with_max_established_per_peer(Some(CONNECTIONS_A_PEER))
             .with_max_established_incoming(Some(INCOMING_CONNECTIONS))
@@ -45,7 +46,7 @@ impl Behaviour {
             .with_agent_version(concat!("dms-operator/", env!("CARGO_PKG_VERSION")).to_owned());
         Self {
             limits: connection_limits::Behaviour::new(limits),
-            frame: FrameBehaviour::new(inboxes),
+            frame: FrameBehaviour::new(inboxes, spoiling.clone()),
             gossip,
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_EVERY).with_timeout(PONG_WITHIN)),
@@ -54,12 +55,17 @@ impl Behaviour {
 }
 
 /// Builds a swarm that resolves DNS names if the machine says how; without that, addresses by number still work.
-pub(super) fn build(key: &Keypair, inboxes: &[String], topics: &[String]) -> io::Result<Swarm<Behaviour>> {
+pub(super) fn build(
+    key: &Keypair,
+    inboxes: &[String],
+    topics: &[String],
+    spoiling: &Spoiling,
+) -> io::Result<Swarm<Behaviour>> {
     let gossip = gossip::behaviour(key, topics)?;
     macro_rules! finish {
         ($builder:expr) => {
             $builder
-                .with_behaviour(|key| Behaviour::new(key, inboxes, gossip))
+                .with_behaviour(|key| Behaviour::new(key, inboxes, gossip, spoiling))
                 // proven: the error of a constructor that cannot fail has no value.
                 .map_err(|never| io::Error::other(never.to_string()))?
                 .with_swarm_config(|config| {
@@ -72,7 +78,7 @@ pub(super) fn build(key: &Keypair, inboxes: &[String], topics: &[String]) -> io:
     let over_tcp = || {
         SwarmBuilder::with_existing_identity(key.clone())
             .with_tokio()
-            .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, BareYamux::default)
+            .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, || BareYamux::new(spoiling.clone()))
             .map_err(io::Error::other)
     };
     match over_tcp()?.with_dns() {

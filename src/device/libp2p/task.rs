@@ -18,6 +18,7 @@ use super::counters::{Dropped, LinkCounters};
 use super::frame::Body;
 use super::gossip;
 use super::link::{InboundFrame, PublishError, SendError, Via};
+use super::spoil::Spoil;
 use super::swarm::{Behaviour, BehaviourEvent};
 use crate::capability::Nanos;
 
@@ -39,13 +40,37 @@ const QUIET_AFTER_WARNING: Duration = Duration::from_secs(10);
 
 /// What the handles of a link ask of the task.
 pub(super) enum Command {
-    Connect { peer: PeerId, addresses: Vec<Multiaddr>, done: oneshot::Sender<Result<(), String>> },
-    Send { peer: PeerId, inbox: String, body: Vec<u8>, within: Duration, done: oneshot::Sender<Result<(), SendError>> },
-    Publish { topic: String, body: Vec<u8>, done: oneshot::Sender<Result<(), PublishError>> },
-    IsConnected { peer: PeerId, answer: oneshot::Sender<bool> },
-    ListenAddresses { answer: oneshot::Sender<Vec<String>> },
-    Suspect { peer: PeerId },
-    Stop { done: oneshot::Sender<()> },
+    Connect {
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        done: oneshot::Sender<Result<(), String>>,
+    },
+    Send {
+        peer: PeerId,
+        inbox: String,
+        body: Vec<u8>,
+        within: Duration,
+        spoil: Spoil,
+        done: oneshot::Sender<Result<(), SendError>>,
+    },
+    Publish {
+        topic: String,
+        body: Vec<u8>,
+        done: oneshot::Sender<Result<(), PublishError>>,
+    },
+    IsConnected {
+        peer: PeerId,
+        answer: oneshot::Sender<bool>,
+    },
+    ListenAddresses {
+        answer: oneshot::Sender<Vec<String>>,
+    },
+    Suspect {
+        peer: PeerId,
+    },
+    Stop {
+        done: oneshot::Sender<()>,
+    },
 }
 
 /// A peer that was asked for.
@@ -108,8 +133,8 @@ impl Task {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Connect { peer, addresses, done } => self.connect(peer, addresses, done),
-            Command::Send { peer, inbox, body, within, done } => {
-                let id = self.swarm.behaviour_mut().frame.send(peer, &inbox, &body, within);
+            Command::Send { peer, inbox, body, within, spoil, done } => {
+                let id = self.swarm.behaviour_mut().frame.send(peer, &inbox, &body, within, spoil);
                 self.sending.insert(id, done);
             }
             Command::Publish { topic, body, done } => {

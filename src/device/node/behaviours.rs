@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Faults, Offer, Served,
+    Offer, Served,
     ensemble::{self, Ensemble},
+    faults::{Fate, Kind},
     judge::Judged,
     lifecycle::allocation_id,
     state::Record,
@@ -69,7 +70,7 @@ pub(super) enum Answer {
 
 impl Served {
     /// Acts on a message and says what to answer.
-    pub(super) async fn answer(&self, judged: &Judged, faults: Faults) -> Answer {
+    pub(super) async fn answer(&self, judged: &Judged, fate: &Fate) -> Answer {
         let message = judged.envelope.message.as_slice();
         Answer::Reply(match judged.behaviour {
             Behaviour::New => return self.new_deployment(judged).await,
@@ -78,8 +79,8 @@ impl Served {
             }
             Behaviour::Status => json!(self.status(message).await),
             Behaviour::Manifest => json!(self.manifest(message).await),
-            Behaviour::List if faults.list_empty => json!(ListPage { total: Some(0), ..ListPage::default() }),
-            Behaviour::List => json!(self.list(message, faults.list_filtered_empty).await),
+            Behaviour::List if fate.is(Kind::ListEmpty) => json!(ListPage { total: Some(0), ..ListPage::default() }),
+            Behaviour::List => json!(self.list(message, fate.is(Kind::ListFilteredEmpty)).await),
             Behaviour::Shutdown => {
                 let error = self.shutdown(message).await.err().unwrap_or_default();
                 json!({"OK": error.is_empty(), "Error": error})

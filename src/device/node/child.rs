@@ -20,6 +20,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    course::{Course, Start},
     figures::{Figures, Phase},
     output::{self, Log},
 };
@@ -32,7 +33,8 @@ pub const LISTEN: &str = "HOSTING_LISTEN";
 pub const PORT: &str = "PORT";
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Shorter than the pause between the looks of who waits for it to run.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// A process that lived so long is started again without a longer pause.
 const SETTLED: Duration = Duration::from_mins(1);
 /// How long a child may take to end by itself.
@@ -55,6 +57,8 @@ pub(super) struct Program {
     pub directory: PathBuf,
     /// Whether it is started again when it ends.
     pub restart: bool,
+    /// What goes wrong with it on purpose.
+    pub course: Arc<Course>,
 }
 
 /// What is told of a child's life, to be kept.
@@ -108,11 +112,15 @@ pub(super) async fn supervise(
 }
 
 fn spawn(program: &Program) -> std::io::Result<Child> {
-    let Program { path, args, env, listen, directory, restart: _ } = program;
+    let Program { path, args, env, listen, directory, restart: _, course } = program;
+    let start = course.start();
+    if start == Start::Fails {
+        return Err(std::io::ErrorKind::WouldBlock.into());
+    }
     // A process of an earlier run may still be on its way out: rather wait for it than start a child that must fail.
     drop(TcpListener::bind(listen)?);
     std::fs::create_dir_all(directory)?;
-    Command::new(path)
+    let mut child = Command::new(path)
         .args(args)
         .env_clear()
         .envs(env.iter().map(|(name, value)| (name, value)))
@@ -126,7 +134,11 @@ fn spawn(program: &Program) -> std::io::Result<Child> {
         // The interrupt key of a terminal reaches the node, which then stops its children in order.
         .process_group(0)
         .kill_on_drop(true)
-        .spawn()
+        .spawn()?;
+    if start == Start::Dies {
+        child.start_kill()?;
+    }
+    Ok(child)
 }
 
 /// Waits for the end of the child, or ends it on `stop`.

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Clock, Entry,
     child::{self, Journal, Program},
+    course::Course,
     ensemble::{self, Runnable},
     figures::{Figures, Phase},
     output::Log,
@@ -58,6 +59,7 @@ pub(super) struct Lifecycle {
     pub site: Site,
     pub store: Store,
     clock: Clock,
+    course: Arc<Course>,
     works: Mutex<Works>,
     /// Held while ports are chosen and written down, so that no two deployments choose the same.
     choosing: tokio::sync::Mutex<()>,
@@ -89,8 +91,8 @@ pub(super) enum NotStopped {
 }
 
 impl Lifecycle {
-    pub(super) fn new(site: Site, store: Store, clock: Clock) -> Self {
-        Self { site, store, clock, works: Mutex::default(), choosing: tokio::sync::Mutex::default() }
+    pub(super) fn new(site: Site, store: Store, clock: Clock, course: Arc<Course>) -> Self {
+        Self { site, store, clock, course, works: Mutex::default(), choosing: tokio::sync::Mutex::default() }
     }
 
     pub(super) fn now(&self) -> Nanos {
@@ -318,6 +320,7 @@ impl Lifecycle {
             listen: SocketAddr::new(self.site.bind, port),
             directory: self.directory_of(id).join(key),
             restart,
+            course: Arc::clone(&self.course),
         }
     }
 

@@ -14,15 +14,18 @@
 
 mod behaviours;
 mod child;
+mod course;
 mod ensemble;
 mod faults;
 mod figures;
 mod judge;
+mod lies;
 mod lifecycle;
 mod network;
 mod offer;
 mod output;
 mod reply;
+mod sending;
 mod state;
 mod wire;
 
@@ -34,10 +37,7 @@ use std::{
     fmt, io,
     net::IpAddr,
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, OnceLock, atomic::AtomicU64},
     time::{Duration, SystemTime},
 };
 
@@ -45,14 +45,16 @@ use tokio::{sync::mpsc, task::JoinSet, time};
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    behaviours::{Answer, Behaviour},
+    behaviours::Answer,
+    course::Course,
+    faults::Fate,
     judge::Dropped,
     lifecycle::{Lifecycle, Site},
     wire::Wire,
 };
 pub use self::{
     child::{LISTEN, PARENT_PIPE, PORT},
-    faults::{Faults, UnknownFault},
+    faults::{Faults, Kind, UnknownFault},
     network::RunningNode,
     offer::Offer,
     reply::OutboundFrame,
@@ -61,7 +63,7 @@ pub use self::{
 };
 use crate::{
     capability::{Context, Did, Key, Nanos},
-    device::libp2p::{InboundFrame, LinkError},
+    device::libp2p::{InboundFrame, LinkError, Spoiling},
     plan::build::{SITE_COMMAND, SITE_ENVIRONMENT},
 };
 
@@ -164,8 +166,9 @@ struct Served {
     addresses: Vec<String>,
     public_host: String,
     offer: Offer,
-    faults: Faults,
-    faults_file: PathBuf,
+    course: Arc<Course>,
+    spoiling: OnceLock<Spoiling>,
+    held: Mutex<Vec<OutboundFrame>>,
     wire: Wire,
     nonce: AtomicU64,
     lifecycle: Arc<Lifecycle>,
@@ -206,17 +209,24 @@ impl Node {
             return Err(NodeError::ForeignContext { context: context.did, key: key.did().clone() });
         }
         let image_digest = digest_of(&own_image).ok_or_else(|| NodeError::Image(own_image.clone()))?.to_owned();
-        let store = Store::open(&directory)?;
+        let course = Arc::new(Course::new(faults, &directory));
+        let clock = course.clock(clock);
+        let store = Store::open_on(&directory, disk(&course))?;
         let wire = Wire::open(&directory, wire_log).map_err(NodeError::WireLog)?;
         // The counter begins with the time, as in DMS, so that it does not fall over restarts.
         let nonce = AtomicU64::new(clock().0);
-        let faults_file = directory.join(FAULTS_FILE);
         let site = Site { peer: key.did().peer_id(), image_digest, program, entry, bind, directory };
-        let lifecycle = Arc::new(Lifecycle::new(site, store, clock));
+        let lifecycle = Arc::new(Lifecycle::new(site, store, clock, Arc::clone(&course)));
         lifecycle.resume().await;
+        let (spoiling, held) = (OnceLock::new(), Mutex::default());
         let served =
-            Served { key, context, addresses, public_host, offer, faults, faults_file, wire, nonce, lifecycle };
+            Served { key, context, addresses, public_host, offer, course, spoiling, held, wire, nonce, lifecycle };
         Ok(Self(Arc::new(served)))
+    }
+
+    /// Lets faults of connections go wrong in this link, by which the node is reached.
+    fn spoil(&self, spoiling: &Spoiling) {
+        self.0.spoiling.get_or_init(|| spoiling.clone());
     }
 
     /// Serves frames until there are no more or `stop`; then stops what runs. Deployments stay as they are on disk, to be
@@ -234,7 +244,9 @@ impl Node {
                 () = stop.cancelled() => break,
                 frame = inbound.recv(), if working.len() < AT_A_TIME => {
                     let Some(frame) = frame else { break };
-                    working.spawn(Arc::clone(&self.0).receive(frame, outbound.clone(), stop.clone()));
+                    // Drawn in the order in which messages come, so that a seed fixes the course.
+                    let fate = self.0.course.message();
+                    working.spawn(Arc::clone(&self.0).receive(frame, fate, outbound.clone(), stop.clone()));
                 }
                 Some(_) = working.join_next(), if working.len() >= AT_A_TIME => {}
             }
@@ -264,11 +276,12 @@ impl Served {
     async fn receive(
         self: Arc<Self>,
         frame: InboundFrame,
+        fate: Fate,
         outbound: mpsc::Sender<OutboundFrame>,
         stop: CancellationToken,
     ) {
-        let faults = self.faults.current(&self.faults_file);
-        if faults.drop_requests {
+        self.spoil(&fate);
+        if fate.is(Kind::DropRequests) {
             self.wire.dropped("", &frame.peer, "Fault");
             return;
         }
@@ -280,7 +293,7 @@ impl Served {
                 return;
             }
         };
-        let (payload, begins) = match self.answer(&judged, faults).await {
+        let (mut payload, begins) = match self.answer(&judged, &fate).await {
             Answer::Reply(payload) => (payload, None),
             Answer::Took(payload, id) => (payload, Some(id)),
             Answer::Duplicate => {
@@ -289,18 +302,17 @@ impl Served {
             }
         };
         self.wire.accepted(&judged.envelope.behaviour, &frame.peer);
-        let silent = faults.drop_replies || (faults.drop_new_reply && judged.behaviour == Behaviour::New);
-        let nonce = self.nonce.fetch_add(1, Ordering::Relaxed);
-        let reply = reply::reply(&self.key, &judged.envelope, &judged.sender, nonce, &payload).filter(|_| !silent);
+        lies::tell(judged.behaviour, &fate, &mut payload);
+        let reply = self.reply(&judged, &fate, &payload);
         // Without a delay the reply goes first, as in DMS; a delay delays the reply and not the work.
-        if faults.delay > Duration::ZERO {
+        if fate.delay > Duration::ZERO {
             self.begin(begins);
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = time::sleep(faults.delay) => send(&outbound, reply, faults.duplicate_reply).await,
+                () = time::sleep(fate.delay) => self.send(&outbound, reply, &fate).await,
             }
         } else {
-            send(&outbound, reply, faults.duplicate_reply).await;
+            self.send(&outbound, reply, &fate).await;
             self.begin(begins);
         }
     }
@@ -312,13 +324,10 @@ impl Served {
     }
 }
 
-async fn send(outbound: &mpsc::Sender<OutboundFrame>, reply: Option<OutboundFrame>, twice: bool) {
-    let Some(reply) = reply else { return };
-    if twice {
-        // A closed channel means that the node is being stopped.
-        let _ = outbound.send(reply.clone()).await;
-    }
-    let _ = outbound.send(reply).await;
+/// The disk, as full as the faults want it.
+fn disk(course: &Arc<Course>) -> state::Disk {
+    let course = Arc::clone(course);
+    Arc::new(move || course.write())
 }
 
 /// The digest in `name@sha256:<64 hex digits>`.

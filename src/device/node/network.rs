@@ -50,6 +50,7 @@ impl RunningNode {
                 return Err(error);
             }
         };
+        node.spoil(link.spoiling());
         let (outbound, replies) = mpsc::channel(UNDER_WAY);
         let stop = CancellationToken::new();
         let serving = tokio::spawn({
@@ -96,12 +97,12 @@ async fn send_all(link: Link, mut replies: mpsc::Receiver<OutboundFrame>) {
     let slots = Semaphore::new(UNDER_WAY);
     let slots = std::sync::Arc::new(slots);
     let sending = TaskTracker::new();
-    while let Some(OutboundFrame { peer, inbox, body }) = replies.recv().await {
+    while let Some(OutboundFrame { peer, inbox, body, spoil }) = replies.recv().await {
         let Ok(slot) = std::sync::Arc::clone(&slots).acquire_owned().await else { break };
         let link = link.clone();
         sending.spawn(async move {
             // The peer is connected, or was a moment ago; a DMS, too, does not reply to one it cannot find.
-            if let Err(error) = link.send(&peer, &[], &inbox, body, SEND_WINDOW).await {
+            if let Err(error) = link.send_spoilt(&peer, &[], &inbox, body, SEND_WINDOW, spoil).await {
                 tracing::debug!(peer, inbox, %error, "a reply was lost");
             }
             drop(slot);

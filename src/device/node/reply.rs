@@ -4,7 +4,10 @@ use std::fmt;
 
 use serde_json::Value;
 
-use crate::capability::{Action, Capability, Did, Envelope, Handle, Key, Minting, Token, token_list};
+use crate::{
+    capability::{Action, Capability, Did, Envelope, Handle, Key, Minting, Token, token_list},
+    device::libp2p::Spoil,
+};
 
 /// A frame on its way out.
 #[derive(Clone, PartialEq, Eq)]
@@ -15,6 +18,8 @@ pub struct OutboundFrame {
     pub inbox: String,
     /// The envelope.
     pub body: Vec<u8>,
+    /// What goes wrong with it on purpose.
+    pub spoil: Spoil,
 }
 
 impl fmt::Debug for OutboundFrame {
@@ -41,7 +46,7 @@ pub(super) fn reply(key: &Key, request: &Envelope, sender: &Did, nonce: u64, pay
         capabilities,
         signature: None,
     };
-    Some(OutboundFrame { peer, inbox, body: envelope.sign(key).to_json() })
+    Some(OutboundFrame { peer, inbox, body: envelope.sign(key).to_json(), spoil: Spoil::None })
 }
 
 /// The right to reply: an invocation hung on the delegation of the continuation that came with the request, then a

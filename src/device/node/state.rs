@@ -116,9 +116,13 @@ struct Kept {
     seen: Vec<Seen>,
 }
 
+/// Says before each write whether the disk has room for it.
+pub(super) type Disk = Arc<dyn Fn() -> io::Result<()> + Send + Sync>;
+
 /// The state of one node, in memory and on disk. A change that could not be written has not happened.
 pub struct Store {
     directory: PathBuf,
+    disk: Disk,
     kept: Arc<Mutex<Kept>>,
     _lock: File,
 }
@@ -135,12 +139,16 @@ impl Store {
     /// # Errors
     /// [`StateError`].
     pub fn open(directory: &Path) -> Result<Self, StateError> {
+        Self::open_on(directory, Arc::new(|| Ok(())))
+    }
+
+    pub(super) fn open_on(directory: &Path, disk: Disk) -> Result<Self, StateError> {
         std::fs::create_dir_all(directory).map_err(StateError::disk("make the directory", directory))?;
         let path = directory.join(LOCK);
         let lock = File::create(&path).map_err(StateError::disk("open", &path))?;
         lock.try_lock().map_err(|_| StateError::InUse(directory.to_owned()))?;
         let kept = read(&directory.join(FILE))?;
-        Ok(Self { directory: directory.to_owned(), kept: Arc::new(Mutex::new(kept)), _lock: lock })
+        Ok(Self { directory: directory.to_owned(), disk, kept: Arc::new(Mutex::new(kept)), _lock: lock })
     }
 
     /// All deployments, the oldest first.
@@ -223,7 +231,8 @@ impl Store {
         let path = directory.join(FILE);
         let bytes =
             serde_json::to_vec(&next).map_err(|error| StateError::disk("encode", &path)(io::Error::other(error)))?;
-        let write = move || write(&directory, &bytes).map(|()| *kept = next);
+        let disk = Arc::clone(&self.disk);
+        let write = move || disk().and_then(|()| write(&directory, &bytes)).map(|()| *kept = next);
         let written = tokio::task::spawn_blocking(write).await;
         written.map_err(io::Error::other).and_then(|result| result).map_err(StateError::disk("write", &path))
     }

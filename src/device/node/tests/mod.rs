@@ -3,6 +3,7 @@
 
 mod children;
 mod deployments;
+mod faults;
 mod judging;
 mod network;
 mod rig;

@@ -17,7 +17,7 @@ use crate::{
     plan::build::{AllocationSpec, EnsembleSpec, PortSpec},
 };
 
-async fn client(key: &Key) -> DmsClient {
+pub async fn client(key: &Key) -> DmsClient {
     let inboxes = vec!["user-1".to_owned()];
     let (link, arrived) =
         Link::start(LinkConfig { key: key.clone(), listen: vec![], inboxes, topics: vec![] }).await.unwrap();

@@ -158,7 +158,7 @@ impl Rig {
     /// The payload of the next reply, which must be one to `request` in every respect.
     pub async fn reply_to(&mut self, request: &Envelope) -> Value {
         let frame = time::timeout(PATIENCE, self.outbound.recv()).await.expect("no reply came").unwrap();
-        let OutboundFrame { peer, inbox, body } = frame;
+        let OutboundFrame { peer, inbox, body, spoil: _ } = frame;
         assert_eq!((Some(peer), Some(inbox)), (request.from.host.clone(), request.from.inbox.clone()));
         let reply = Envelope::parse(&body).unwrap();
         let continuation = request.continuation.clone().unwrap();
