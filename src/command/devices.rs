@@ -43,7 +43,7 @@ pub enum Devices {
     Call(Call),
     /// Has the operator look at a device at once.
     Retry(Retry),
-    /// Takes a device that lost its state as it is now.
+    /// Takes a device that lost its state, or contradicted itself, as it is now.
     Adopt(Adopt),
     /// Places nothing new on a device.
     Cordon(Cordon),
@@ -158,6 +158,17 @@ fn failed(error: CallError) -> Result<ExitCode, CommandError> {
         }
         other => Err(CommandError::new(other.to_string())),
     }
+}
+
+/// What goes on without something says so.
+fn warn(error: &CommandError) {
+    eprintln!("warning: {}", whole(error));
+}
+
+/// An error with its causes.
+fn whole(error: &CommandError) -> String {
+    let errors = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    errors.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 mod add;

@@ -1,6 +1,5 @@
 //! `add`: from an address to the manifest of a HostingDevice.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -14,9 +13,10 @@ use super::super::wallet::{print, shown};
 use super::call::Form;
 use super::place::Place;
 use super::{Caller, client, failed};
-use crate::capability::{Action, Did, Nanos, Token};
+use crate::capability::{Action, Did, Key, Nanos, Token};
+use crate::device::dms::{PeersSelf, path, tolerant};
 use crate::device::libp2p::{Found, probe};
-use crate::device::{DeviceTarget, dms};
+use crate::device::{DeviceClient as _, DeviceTarget};
 
 const ABOUT_ADDING: &str = "The manifest goes to standard output, and what the device's owner has to do to standard error. Exit codes: 0 \
     the manifest was printed; 1 no node that speaks DMS was found, or something that was given does not fit it; 3 with a key, \
@@ -76,27 +76,42 @@ impl Add {
                 CommandError::new(format!("the grant in {} is of no use here: {cause}", shown(file)))
             })?;
         }
-        if let Some(key) = key {
-            // A key that the grant was not made for may be that of a root, which needs none.
-            let grant = grant.clone().filter(|grant| grant.subject() == key.did());
-            let target = DeviceTarget { did: found.did.clone(), addresses: vec![found.address.clone()], grant };
-            let client = client(&key).await?;
-            match dms::peers_self(&client, &target).await {
-                Ok(reply) if reply.id == found.did.peer_id() => {}
-                Ok(reply) => {
-                    return Err(CommandError::new(format!(
-                        "the node {} says that it is {:?}: do not add it before it is known why",
-                        found.did.peer_id(),
-                        reply.id
-                    )));
-                }
-                Err(error) => return failed(error),
-            }
+        if let Some(key) = key
+            && let Some(code) = ask(&key, &found, grant.as_ref(), timeout).await?
+        {
+            return Ok(code);
         }
         let name = name.unwrap_or_else(|| name_for(&found));
         print(&output.written(&manifest(&name, place.namespace(), &found, grant.as_ref()))?)?;
         eprint!("{}", advice(&address, &name, &found, provider.as_ref(), file.as_deref()));
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Whether it answers who holds this key, and is who it proved to be. The exit code when it does not answer.
+async fn ask(
+    key: &Key,
+    found: &Found,
+    grant: Option<&Token>,
+    timeout: Duration,
+) -> Result<Option<ExitCode>, CommandError> {
+    // A key that the grant was not made for may be that of a root, which needs none.
+    let grant = grant.filter(|grant| grant.subject() == key.did()).cloned();
+    let target = DeviceTarget { did: found.did.clone(), addresses: vec![found.address.clone()], grant };
+    let client = client(key).await?;
+    let reply = client.call(&target, path::PEERS_SELF, json!({}), timeout).await;
+    client.link().clone().stop().await;
+    let reply = match reply {
+        Ok(reply) => reply,
+        Err(error) => return failed(error).map(Some),
+    };
+    let peer = found.did.peer_id();
+    match tolerant::decode::<PeersSelf>(reply) {
+        Ok(PeersSelf { id, listen_addr: _ }) if id == peer => Ok(None),
+        Ok(PeersSelf { id, listen_addr: _ }) => Err(CommandError::new(format!(
+            "the node {peer} says that it is {id:?}: do not add it before it is known why"
+        ))),
+        Err(error) => Err(CommandError::because(format!("the node {peer} does not say who it is"), error)),
     }
 }
 
@@ -173,27 +188,24 @@ pub(super) fn advice(
 ) -> String {
     let Found { did, address: _, agent } = found;
     let agent = agent.as_deref().unwrap_or("a node without a name");
-    // Writing to a String cannot fail.
-    let mut out = format!("# {name} is {did}, peer {}: {agent}, which takes messages as a DMS does.\n", did.peer_id());
+    let mut lines =
+        vec![format!("{name} is {did}, peer {}: {agent}, which takes messages as a DMS does.", did.peer_id())];
     if grant.is_some() {
-        let _ = writeln!(out, "# The grant is in the manifest: apply it.");
-        return out;
+        lines.push("The grant is in the manifest: apply it.".to_owned());
+    } else {
+        let to = provider.map_or("\"$PROVIDER\"", Did::as_str);
+        lines.push("Its owner lets the provider deploy there, with the key of a root of the device:".to_owned());
+        let token = format!("--to {to} --device {did} --out {name}.grant");
+        lines.push(format!("  kubectl hosting token device-grant --key owner.json {token}"));
+        lines.push("With that file the manifest is whole:".to_owned());
+        lines.push(format!(
+            "  kubectl hosting device add {address} --name {name} --grant {name}.grant | kubectl apply -f -"
+        ));
+        if let Err(cause) = provider {
+            let cause = cause.trim_end_matches('.').replace('\n', " ");
+            lines.push(format!("The provider's DID is not known here ({cause}). The HostingProvider has it:"));
+            lines.push("  PROVIDER=$(kubectl get hostingprovider default -o jsonpath='{.status.did}')".to_owned());
+        }
     }
-    let to = provider.map_or("\"$PROVIDER\"", Did::as_str);
-    let _ = write!(
-        out,
-        "# Its owner lets the provider deploy there, with the key of a root of the device:\n\
-         #   kubectl hosting token device-grant --key owner.json --to {to} --device {did} --out {name}.grant\n\
-         # With that file the manifest is whole:\n\
-         #   kubectl hosting device add {address} --name {name} --grant {name}.grant | kubectl apply -f -\n"
-    );
-    if let Err(cause) = provider {
-        let cause = cause.trim_end_matches('.').replace('\n', " ");
-        let _ = writeln!(
-            out,
-            "# The provider's DID is not known here ({cause}). It stands in the status of the HostingProvider:\n\
-             #   PROVIDER=$(kubectl get hostingprovider default -o jsonpath='{{.status.did}}')"
-        );
-    }
-    out
+    format!("# {}\n", lines.join("\n# "))
 }

@@ -33,10 +33,15 @@ const NODE: &str = "/dms/node/";
 #[derive(Debug, clap::Args)]
 #[command(override_usage = USAGE, after_help = ABOUT_CALLS)]
 pub struct Call {
-    /// Name of the HostingDevice, left out with --addr; the behaviour, a whole path or in short as in peers/self; and the
-    /// request as JSON, or `-` to read it from standard input. Absent: an empty request.
-    #[arg(value_names = ["DEVICE", "BEHAVIOUR", "JSON"], num_args = 1..=3, required = true)]
-    words: Vec<String>,
+    /// Name of the HostingDevice. Left out with --addr.
+    #[arg(value_name = "DEVICE")]
+    first: String,
+    /// What is asked: the path of a behaviour, or what follows /dms/node/ of it, as in peers/self.
+    #[arg(value_name = "BEHAVIOUR")]
+    second: Option<String>,
+    /// The request, or `-` to read it from standard input. Absent: an empty one.
+    #[arg(value_name = "JSON")]
+    third: Option<String>,
     #[command(flatten)]
     direct: Direct,
     #[command(flatten)]
@@ -129,7 +134,8 @@ fn whole(behaviour: &str) -> String {
 
 impl Call {
     pub(super) async fn run(self) -> Result<ExitCode, CommandError> {
-        let Self { words, direct, place, provider, timeout, output } = self;
+        let Self { first, second, third, direct, place, provider, timeout, output } = self;
+        let words: Vec<String> = [Some(first), second, third].into_iter().flatten().collect();
         let asked = Asked::of(&words, direct.addr.is_some())?;
         Capability::parse(&asked.behaviour)
             .map_err(|error| CommandError::because(format!("{:?} is no behaviour", asked.behaviour), error))?;

@@ -13,6 +13,7 @@ use super::super::token::make::duration;
 use super::super::wallet::print;
 use super::place::{Cluster, Place, on};
 use super::view::View;
+use super::warn;
 use crate::api::{
     ConditionType, Reason,
     names::{ANNOTATION_ADOPT, ANNOTATION_REQUESTED_AT},
@@ -20,9 +21,9 @@ use crate::api::{
 
 /// Pause between two looks at what is left on a device.
 const LOOK: Duration = Duration::from_secs(1);
-const ABOUT_ADOPTION: &str = "Use it when a device lost its state for good (SentinelLost). First see to it that nothing runs there \
-    any more that the device does not know of: whatever the device does not list counts as gone, and the operator starts it \
-    anew, there or elsewhere.";
+const ABOUT_ADOPTION: &str = "Use it when a device lost its state for good (SentinelLost), or said what cannot be and was seen to \
+    (DeviceContradicts). First see to it that nothing runs there any more that the device does not know of: what it ran before and \
+    does not list counts as gone, and the operator starts it anew.";
 const ABOUT_DRAINING: &str = "Nothing is stopped or deleted. A deployment leaves a device when its HostingDeployment is deleted; \
     applied again, it is placed on another one.";
 
@@ -67,41 +68,59 @@ impl Adopt {
         let Named { device: name, place } = self.named;
         let cluster = place.open().await?;
         let device = cluster.device(&name).await?;
-        let lost = loss(&device)?;
-        let mut patch = annotated(ANNOTATION_ADOPT, Timestamp::now().max(lost));
-        // What is adopted is the loss that was seen just now, and no later one.
+        let faults = faults(&device)?;
+        let latest = faults.iter().map(|fault| fault.since).max();
+        let mut patch = annotated(ANNOTATION_ADOPT, latest.into_iter().fold(Timestamp::now(), Timestamp::max));
+        // What is settled is what was seen just now, and nothing later.
         patch["metadata"]["resourceVersion"] = json!(device.resource_version());
         cluster.change(&name, &patch).await?;
-        let mut told = format!("{name} is taken as it is now: the operator leaves a new record there and goes on.\n");
-        if let Some(names) = recorded(&cluster, &device).await.filter(|names| !names.is_empty()) {
-            told += &format!("What it does not list any more is started anew: {}\n", names.join(", "));
+        print(&format!("{name} is taken as it is now, and the operator goes on with it.\n"))?;
+        if faults.iter().any(|fault| fault.reason == Reason::SentinelLost)
+            && let Some(names) = recorded(&cluster, &device).await.filter(|names| !names.is_empty())
+        {
+            print(&format!("Of these, what it does not list any more is started anew: {}\n", names.join(", ")))?;
         }
-        print(&told)?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// Since when the device is known to have lost its state.
-pub(super) fn loss(device: &DynamicObject) -> Result<Timestamp, CommandError> {
+/// What an adoption settles.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub(super) reason: Reason,
+    pub(super) since: Timestamp,
+}
+
+/// What the status tells of the device that a person can settle; an error without anything.
+pub(super) fn faults(device: &DynamicObject) -> Result<Vec<Fault>, CommandError> {
     let name = device.name_any();
     let conditions = device.data.pointer("/status/conditions").and_then(Value::as_array);
-    let lost = conditions.into_iter().flatten().find(|condition| {
-        condition["type"] == ConditionType::Stalled.as_str()
-            && condition["status"] == "True"
-            && condition["reason"] == Reason::SentinelLost.as_str()
-    });
-    let Some(lost) = lost else {
+    let conditions = conditions.map(Vec::as_slice).unwrap_or_default();
+    let mut faults = Vec::new();
+    for (kind, value, reason) in [
+        (ConditionType::Stalled, "True", Reason::SentinelLost),
+        (ConditionType::Credible, "False", Reason::DeviceContradicts),
+    ] {
+        let told = conditions.iter().find(|condition| {
+            condition["type"] == kind.as_str() && condition["status"] == value && condition["reason"] == reason.as_str()
+        });
+        let Some(told) = told else { continue };
+        let since = told["lastTransitionTime"].as_str().and_then(|since| since.parse().ok());
+        let since = since.ok_or_else(|| {
+            CommandError::new(format!(
+                "the status of HostingDevice {name} does not say since when it is {kind}={value}"
+            ))
+        })?;
+        faults.push(Fault { reason, since });
+    }
+    if faults.is_empty() {
         let reason = View::of(device, None).reason.unwrap_or_else(|| "nothing".to_owned());
         return Err(CommandError::new(format!(
-            "HostingDevice {name} is not known to have lost its state (it says {reason}, not {}), so there is nothing to \
-             adopt. `kubectl hosting device describe {name}` shows how it stands",
-            Reason::SentinelLost.as_str()
+            "HostingDevice {name} neither lost its state nor contradicts itself, as far as is known (it says {reason}), so \
+             there is nothing to adopt. `kubectl hosting device describe {name}` shows how it stands"
         )));
-    };
-    let since = lost["lastTransitionTime"].as_str().and_then(|since| since.parse().ok());
-    since.ok_or_else(|| {
-        CommandError::new(format!("the status of HostingDevice {name} does not say since when its state is lost"))
-    })
+    }
+    Ok(faults)
 }
 
 /// Arguments of `cordon`.
@@ -180,8 +199,8 @@ pub(super) fn draining(device: &str, left: &[String]) -> String {
     if left.is_empty() {
         return format!("Nothing new is placed on {device}, and nothing is left there.\n");
     }
-    let left: String = left.iter().map(|name| format!("  {name}\n")).collect();
-    format!("Nothing new is placed on {device}. These are still there, and go on:\n{left}{ABOUT_DRAINING}\n")
+    let left = left.join("\n  ");
+    format!("Nothing new is placed on {device}. These are still there, and go on:\n  {left}\n{ABOUT_DRAINING}\n")
 }
 
 /// The deployments recorded on a device, `namespace/name`.
@@ -193,7 +212,7 @@ async fn names(cluster: &Cluster, device: &DynamicObject) -> Result<Vec<String>,
 
 /// The same, where it is only told: who may not list them still adopts.
 async fn recorded(cluster: &Cluster, device: &DynamicObject) -> Option<Vec<String>> {
-    names(cluster, device).await.map_err(|error| eprintln!("warning: {error}")).ok()
+    names(cluster, device).await.map_err(|error| warn(&error)).ok()
 }
 
 fn annotated(annotation: &str, at: Timestamp) -> Value {

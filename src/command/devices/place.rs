@@ -23,8 +23,11 @@ impl Place {
     }
 
     pub(super) async fn open(&self) -> Result<Cluster, CommandError> {
+        // Its causes are in what the error says already.
         let client = Client::try_default().await.map_err(|error| {
-            CommandError::because("no Kubernetes API server is configured. Set KUBECONFIG, or run in a cluster", error)
+            CommandError::new(format!(
+                "no Kubernetes API server is configured. Set KUBECONFIG, or name a device by --addr where that is possible: {error}"
+            ))
         })?;
         let namespace = self.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
         Ok(Cluster { client, namespace })

@@ -8,6 +8,7 @@ use super::super::token::{Output, now};
 use super::super::wallet::print;
 use super::place::{Place, on};
 use super::view::{Colours, View, description, table};
+use super::warn;
 
 /// Arguments of `list`.
 #[derive(Debug, clap::Args)]
@@ -24,7 +25,8 @@ impl List {
         let Self { place, output } = self;
         let cluster = place.open().await?;
         let devices = cluster.all().await?;
-        let deployments = cluster.deployments().await.map_err(told).ok();
+        // Who may read devices may still not be allowed to see what runs there.
+        let deployments = cluster.deployments().await.map_err(|error| warn(&error)).ok();
         let view = |device| View::of(device, deployments.as_ref().map(|all| on(all, device)));
         let views: Vec<View> = devices.iter().map(view).collect();
         if views.is_empty() {
@@ -52,14 +54,10 @@ impl Describe {
         let Self { device, place, output } = self;
         let cluster = place.open().await?;
         let device = cluster.device(&device).await?;
-        let deployments = cluster.deployments().await.map_err(told).ok();
+        // Who may read devices may still not be allowed to see what runs there.
+        let deployments = cluster.deployments().await.map_err(|error| warn(&error)).ok();
         let view = View::of(&device, deployments.as_ref().map(|all| on(all, &device)));
         print(&written(&view, output, || description(&view, now(), Colours::of_environment()))?)?;
         Ok(ExitCode::SUCCESS)
     }
-}
-
-/// Who may read devices may still not be allowed to see what runs there.
-fn told(error: CommandError) {
-    eprintln!("warning: {error}");
 }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::call::Asked;
 use super::view::{Colours, View, description, table};
 use super::*;
+use crate::api::Reason;
 use crate::capability::{Capability, Did, Minting, Nanos, Token};
 use crate::command::Arguments;
 use crate::device::libp2p::Found;
@@ -117,7 +118,7 @@ fn a_grant_that_would_meet_silence_is_refused() {
     refused(&Token::revoke(&Key::from_seed([3; 32]), &grant(None, Nanos(2_000))).unwrap(), None, "to delegate");
 }
 
-fn device(unschedulable: bool, grant: Option<&str>, status: Value) -> DynamicObject {
+fn device(unschedulable: bool, grant: Option<&str>, status: &Value) -> DynamicObject {
     let mut object = json!({
         "apiVersion": "hosting.nunet.io/v1alpha1", "kind": "HostingDevice",
         "metadata": {"name": "rack-1", "namespace": "ns"},
@@ -156,14 +157,14 @@ fn what_is_known_of_devices_stands_in_columns() {
     let full = device(
         true,
         Some(&token),
-        json!({
+        &json!({
             "conditions": [condition("Ready", "True", "Succeeded")],
             "reachability": "Reachable", "onboarded": true, "replySpelling": "New",
         }),
     );
     let (here, elsewhere) = (deployment("web", "rack-1"), deployment("blog", "rack-2"));
     let deployments = [here, elsewhere];
-    let bare = device(false, None, json!({}));
+    let bare = device(false, None, &json!({}));
     let views = [View::of(&full, Some(place::on(&deployments, &full))), View::of(&bare, None)];
     let expected = "\
 NAME    STATE                REASON     REACHABLE  ONBOARDED  REPLIES  GRANT UNTIL           DEPLOYMENTS
@@ -188,9 +189,9 @@ fn a_description_says_all_and_what_is_not_known() {
     let lost = device(
         false,
         Some("{}"),
-        json!({
+        &json!({
             "conditions": [condition("Ready", "False", "SentinelLost"), condition("Stalled", "True", "SentinelLost")],
-            "onboarded": false, "sentinel": {"id": "5e"},
+            "onboarded": false, "sentinel": {"id": "5e\u{1b}[2J\n"},
         }),
     );
     let deployments = [deployment("web", "rack-1")];
@@ -199,26 +200,31 @@ fn a_description_says_all_and_what_is_not_known() {
         "State:         NotReady",
         "Reachability:  not known",
         "Onboarded:     no",
-        "Sentinel:      5e",
+        "Sentinel:      5e\u{fffd}[2J \n",
         "  Stalled=True  SentinelLost  since 2026-11-27T10:00:00Z\n    SentinelLost it is",
         "  shop/web  Ready=True  Succeeded  abc",
     ] {
         assert!(text.contains(line), "{line}\n{text}");
     }
     assert!(text.contains("Grant:         cannot be read: "), "{text}");
-    let unknown = description(&View::of(&device(false, None, json!({})), None), NOON, Colours(false));
+    let unknown = description(&View::of(&device(false, None, &json!({})), None), NOON, Colours(false));
     assert!(unknown.contains("Deployments:   not known") && unknown.contains("Grant:         none"), "{unknown}");
 }
 
 #[test]
-fn only_a_reported_loss_is_adopted() {
+fn only_a_reported_fault_is_adopted() {
     let with = |kind, value, reason| {
-        change::loss(&device(false, None, json!({"conditions": [condition(kind, value, reason)]})))
+        change::faults(&device(false, None, &json!({"conditions": [condition(kind, value, reason)]})))
     };
-    assert_eq!(with("Stalled", "True", "SentinelLost").unwrap().to_string(), "2026-11-27T10:00:00Z");
+    let since = "2026-11-27T10:00:00Z".parse().unwrap();
+    let lost = vec![change::Fault { reason: Reason::SentinelLost, since }];
+    assert_eq!(with("Stalled", "True", "SentinelLost").unwrap(), lost);
+    let lied = vec![change::Fault { reason: Reason::DeviceContradicts, since }];
+    assert_eq!(with("Credible", "False", "DeviceContradicts").unwrap(), lied);
     let error = with("Ready", "True", "Succeeded").unwrap_err().to_string();
-    assert!(error.contains("it says Succeeded, not SentinelLost"), "{error}");
+    assert!(error.contains("(it says Succeeded)"), "{error}");
     assert!(with("Stalled", "True", "GrantInsufficient").is_err());
+    assert!(with("Credible", "True", "Consistent").is_err());
 }
 
 #[test]

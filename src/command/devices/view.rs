@@ -87,7 +87,8 @@ impl View {
         let flag = |pointer: &str| device.data.pointer(pointer).and_then(Value::as_bool);
         let conditions = conditions_of(device);
         let ready = conditions.iter().find(|condition| condition.kind == "Ready");
-        let grant = match text(device, "/spec/grant").map(|grant| Token::parse(grant.trim().as_bytes())) {
+        let grant = device.data.pointer("/spec/grant").and_then(Value::as_str);
+        let grant = match grant.map(|grant| Token::parse(grant.trim().as_bytes())) {
             None => Grant::None,
             Some(Ok(token)) => Grant::Until(token.not_after()),
             Some(Err(refusal)) => Grant::Unreadable(refusal.to_string()),
@@ -146,12 +147,22 @@ impl View {
 }
 
 fn text(object: &DynamicObject, pointer: &str) -> Option<String> {
-    object.data.pointer(pointer).and_then(Value::as_str).map(str::to_owned)
+    object.data.pointer(pointer).and_then(Value::as_str).map(printable)
+}
+
+/// A status may quote what a device said, and that goes to a terminal.
+fn printable(text: &str) -> String {
+    let shown = |character: char| match character {
+        '\n' => ' ',
+        other if other.is_control() => '\u{fffd}',
+        other => other,
+    };
+    text.chars().map(shown).collect()
 }
 
 fn conditions_of(object: &DynamicObject) -> Vec<Condition> {
     let conditions = object.data.pointer("/status/conditions").and_then(Value::as_array);
-    let member = |condition: &Value, name: &str| condition[name].as_str().unwrap_or_default().to_owned();
+    let member = |condition: &Value, name: &str| printable(condition[name].as_str().unwrap_or_default());
     let read = |condition: &Value| Condition {
         kind: member(condition, "type"),
         status: member(condition, "status"),

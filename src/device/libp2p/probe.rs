@@ -170,7 +170,7 @@ impl Probe<'_> {
         let mut taken = false;
         while !taken || self.agent.is_none() {
             match timeout_at(deadline, swarm.select_next_some()).await {
-                Err(_) if taken => return Ok(()),
+                Err(_) | Ok(SwarmEvent::ConnectionClosed { .. }) if taken => return Ok(()),
                 Err(_) => return not_dms("it did not take a message in time".to_owned()),
                 Ok(SwarmEvent::Behaviour(BehaviourEvent::Frame(FrameEvent::Sent { .. }))) => {
                     taken = true;
@@ -185,7 +185,6 @@ impl Probe<'_> {
                 Ok(SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received { info, .. }))) => {
                     self.agent = Some(printable(&info.agent_version));
                 }
-                Ok(SwarmEvent::ConnectionClosed { .. }) if taken => return Ok(()),
                 Ok(_) => {}
             }
         }
