@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use libp2p::allow_block_list::{self, BlockedPeers};
 use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::identity::Keypair;
 use libp2p::swarm::NetworkBehaviour;
@@ -29,6 +30,7 @@ const PENDING_INCOMING_CONNECTIONS: u32 = 64;
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
     limits: connection_limits::Behaviour,
+    pub(super) kept_out: allow_block_list::Behaviour<BlockedPeers>,
     pub(super) frame: FrameBehaviour,
     pub(super) gossip: Gossip,
     identify: identify::Behaviour,
@@ -45,6 +47,7 @@ impl Behaviour {
             .with_agent_version(concat!("dms-operator/", env!("CARGO_PKG_VERSION")).to_owned());
         Self {
             limits: connection_limits::Behaviour::new(limits),
+            kept_out: allow_block_list::Behaviour::default(),
             frame: FrameBehaviour::new(inboxes),
             gossip,
             identify: identify::Behaviour::new(identify),
