@@ -89,9 +89,9 @@ async fn what_is_offered_is_given_once() {
     let statuses: NodeStatuses = tolerant::decode(rig.call(path::NODE_STATUS, json!({})).await).unwrap();
     let status = &statuses[&rig.node_key.did().peer_id()];
     assert!(status.onboarded && status.did == rig.node_key.did().as_str(), "{status:?}");
-    let memory =
-        [status.resources.total, status.resources.onboarded, status.resources.allocated, status.resources.free];
-    assert_eq!(memory.map(|resources| resources.ram.size), [10_000.0, 150.0, 100.0, 50.0]);
+    let ResourceSummary { total, onboarded, allocated, free } = status.resources;
+    let memory = [total, onboarded, allocated, free].map(|resources| resources.ram);
+    assert_eq!(memory, [10_000.0, 150.0, 100.0, 50.0].map(|size| Size { size }));
     let (cores, memory, _) = told(&mut rig, path::HARDWARE_USAGE).await;
     assert!(cores >= 0.0 && memory > 100_000.0, "the child uses {cores} cores and {memory} bytes");
     let public = rig.call(path::PUBLIC_STATUS, json!({})).await;
