@@ -117,8 +117,11 @@ impl FrameBehaviour {
                 let event = Outgoing::of(id, (inbox, body), opening, within, spoil);
                 let progress = event.out.progress.clone();
                 self.under_way.insert(id, UnderWay { peer, connection, progress });
-                let handler = NotifyHandler::One(connection);
-                self.out.push_back(ToSwarm::NotifyHandler { peer_id: peer, handler, event });
+                self.out.push_back(ToSwarm::NotifyHandler {
+                    peer_id: peer,
+                    handler: NotifyHandler::One(connection),
+                    event,
+                });
             }
         }
         if let Some(waker) = self.waker.take() {

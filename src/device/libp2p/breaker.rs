@@ -16,7 +16,7 @@ const LONGEST: Duration = Duration::from_secs(8);
 
 /// What is known of one device.
 #[derive(Debug, Default)]
-pub(super) struct Breaker {
+struct Breaker {
     state: State,
 }
 
@@ -36,57 +36,59 @@ impl Default for State {
     }
 }
 
+/// What went through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Call,
+    Trial,
+}
+
 /// Why a call does not go through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum LeftAlone {
-    #[error("its last {SILENT} calls or more brought no reply, so it is left alone; it is tried again in {}s", .0.as_secs() + 1)]
+    #[error("it did not answer its last {SILENT} calls or more, so it is left alone; it is tried again in {}s", .0.as_secs() + 1)]
     For(Duration),
-    #[error("its last {SILENT} calls or more brought no reply; one call is under way to see whether it answers again")]
+    #[error("it did not answer its last {SILENT} calls or more; one is under way to see whether it answers again")]
     Trying,
 }
 
 impl Breaker {
     /// Lets a call through, or not. Of each that went through the end has to be told.
-    pub(super) fn admit(&mut self, now: Instant) -> Result<(), LeftAlone> {
+    fn admit(&mut self, now: Instant) -> Result<Kind, LeftAlone> {
         match self.state {
-            State::Closed { .. } => Ok(()),
+            State::Closed { .. } => Ok(Kind::Call),
             State::Open { until, .. } if now < until => Err(LeftAlone::For(until - now)),
             State::Open { pause, .. } => {
                 self.state = State::Trying { pause };
-                Ok(())
+                Ok(Kind::Trial)
             }
             State::Trying { .. } => Err(LeftAlone::Trying),
         }
     }
 
     /// A call brought no reply. `jitter`, from 0 to 1, spreads the pause over its upper half.
-    pub(super) fn silent(&mut self, now: Instant, jitter: f64) {
-        let pause = match &mut self.state {
-            State::Closed { silent } => {
+    fn silent(&mut self, kind: Kind, now: Instant, jitter: f64) {
+        let pause = match (&mut self.state, kind) {
+            (State::Closed { silent }, _) => {
                 *silent += 1;
                 if *silent < SILENT {
                     return;
                 }
                 FIRST
             }
+            (State::Trying { pause }, Kind::Trial) => (*pause * 2).min(LONGEST),
             // A call from before the pause.
-            State::Open { .. } => return,
-            State::Trying { pause } => (*pause * 2).min(LONGEST),
+            (State::Open { .. } | State::Trying { .. }, _) => return,
         };
         let until = now + pause.mul_f64(f64::midpoint(1.0, jitter.clamp(0.0, 1.0)));
         self.state = State::Open { until, pause };
     }
 
-    /// A call ended without news: nothing was sent, or nobody waits any more.
-    pub(super) fn without_news(&mut self, now: Instant) {
+    /// A trial ended without news: nothing was sent, or nobody waits any more.
+    fn without_news(&mut self, now: Instant) {
         if let State::Trying { pause } = self.state {
             self.state = State::Open { until: now, pause };
         }
-    }
-
-    #[cfg(test)]
-    const fn is_fresh(&self) -> bool {
-        matches!(self.state, State::Closed { silent: 0 })
     }
 }
 
@@ -97,11 +99,8 @@ pub(super) struct Breakers(Mutex<HashMap<Did, Breaker>>);
 impl Breakers {
     /// Lets a call to this device through, or not.
     pub(super) fn admit(self: &Arc<Self>, device: &Did, now: Instant) -> Result<Pass, LeftAlone> {
-        let mut breakers = self.lock();
-        if let Some(breaker) = breakers.get_mut(device) {
-            breaker.admit(now)?;
-        }
-        Ok(Pass { breakers: self.clone(), device: device.clone() })
+        let kind = self.lock().get_mut(device).map_or(Ok(Kind::Call), |breaker| breaker.admit(now))?;
+        Ok(Pass { breakers: self.clone(), device: device.clone(), kind })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Did, Breaker>> {
@@ -114,6 +113,7 @@ impl Breakers {
 pub(super) struct Pass {
     breakers: Arc<Breakers>,
     device: Did,
+    kind: Kind,
 }
 
 impl Pass {
@@ -122,14 +122,16 @@ impl Pass {
     }
 
     pub(super) fn silent(self, now: Instant, jitter: f64) {
-        self.breakers.lock().entry(self.device.clone()).or_default().silent(now, jitter);
+        self.breakers.lock().entry(self.device.clone()).or_default().silent(self.kind, now, jitter);
     }
 }
 
 impl Drop for Pass {
     /// After `silent` there is nothing more to tell, and this changes nothing.
     fn drop(&mut self) {
-        if let Some(breaker) = self.breakers.lock().get_mut(&self.device) {
+        if self.kind == Kind::Trial
+            && let Some(breaker) = self.breakers.lock().get_mut(&self.device)
+        {
             breaker.without_news(Instant::now());
         }
     }
@@ -145,8 +147,8 @@ mod tests {
     fn open(now: Instant) -> Breaker {
         let mut breaker = Breaker::default();
         for _ in 0..SILENT {
-            assert_eq!(breaker.admit(now), Ok(()));
-            breaker.silent(now, 1.0);
+            assert_eq!(breaker.admit(now), Ok(Kind::Call));
+            breaker.silent(Kind::Call, now, 1.0);
         }
         breaker
     }
@@ -155,15 +157,11 @@ mod tests {
     fn silence_in_a_row_opens() {
         let now = Instant::now();
         let mut breaker = Breaker::default();
-        for _ in 0..3 {
-            for _ in 1..SILENT {
-                assert_eq!(breaker.admit(now), Ok(()));
-                breaker.silent(now, 0.5);
-            }
-            assert!(!breaker.is_fresh());
-            breaker = Breaker::default();
+        for _ in 0..SILENT {
+            assert_eq!(breaker.admit(now), Ok(Kind::Call));
+            breaker.silent(Kind::Call, now, 1.0);
         }
-        assert_eq!(open(now).admit(now), Err(LeftAlone::For(FIRST)));
+        assert_eq!(breaker.admit(now), Err(LeftAlone::For(FIRST)));
     }
 
     #[test]
@@ -173,9 +171,9 @@ mod tests {
         assert_eq!(breaker.admit(now + SECOND / 2), Err(LeftAlone::For(SECOND / 2)));
         for pause in [2, 4, 8, 8] {
             let later = now + 100 * SECOND;
-            assert_eq!(breaker.admit(later), Ok(()));
+            assert_eq!(breaker.admit(later), Ok(Kind::Trial));
             assert_eq!(breaker.admit(later), Err(LeftAlone::Trying));
-            breaker.silent(later, 1.0);
+            breaker.silent(Kind::Trial, later, 1.0);
             assert_eq!(breaker.admit(later), Err(LeftAlone::For(pause * SECOND)));
             breaker.state = State::Open { until: now, pause: pause * SECOND };
         }
@@ -205,19 +203,24 @@ mod tests {
         let now = Instant::now();
         let mut breaker = open(now);
         let later = now + SECOND;
-        assert_eq!(breaker.admit(later), Ok(()));
+        assert_eq!(breaker.admit(later), Ok(Kind::Trial));
         breaker.without_news(later);
-        assert_eq!((breaker.admit(later), breaker.admit(later)), (Ok(()), Err(LeftAlone::Trying)));
+        assert_eq!((breaker.admit(later), breaker.admit(later)), (Ok(Kind::Trial), Err(LeftAlone::Trying)));
         let mut closed = Breaker::default();
         closed.without_news(now);
-        assert!(closed.is_fresh());
+        assert_eq!(closed.admit(now), Ok(Kind::Call));
     }
 
     #[test]
-    fn calls_from_before_the_pause_do_not_make_it_longer() {
+    fn calls_from_before_the_pause_change_nothing() {
         let now = Instant::now();
         let mut breaker = open(now);
-        breaker.silent(now + SECOND / 2, 1.0);
+        let later = now + SECOND;
+        assert_eq!(breaker.admit(later), Ok(Kind::Trial));
+        breaker.silent(Kind::Call, later, 1.0);
+        assert_eq!(breaker.admit(later), Err(LeftAlone::Trying));
+        let mut breaker = open(now);
+        breaker.silent(Kind::Call, now + SECOND / 2, 1.0);
         assert_eq!(breaker.admit(now + SECOND / 2), Err(LeftAlone::For(SECOND / 2)));
     }
 
@@ -226,7 +229,7 @@ mod tests {
         let now = Instant::now();
         for (jitter, pause) in [(0.0, SECOND / 2), (1.0, SECOND), (-3.0, SECOND / 2), (7.0, SECOND)] {
             let mut breaker = Breaker::default();
-            (0..SILENT).for_each(|_| breaker.silent(now, jitter));
+            (0..SILENT).for_each(|_| breaker.silent(Kind::Call, now, jitter));
             assert_eq!(breaker.admit(now), Err(LeftAlone::For(pause)));
         }
     }

@@ -20,9 +20,10 @@ const IDLE: Duration = Duration::from_hours(1);
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 const PING_EVERY: Duration = Duration::from_secs(10);
 const PONG_WITHIN: Duration = Duration::from_secs(5);
-/// Streams in negotiation, or in the middle of a message, on one connection at a time: more than the requests that we have
-/// on their way to a peer, and so the replies. Each may hold a message in memory.
-const NEGOTIATING_STREAMS: usize = 64;
+/// Streams in negotiation, or in the middle of a message, on one connection at a time: many more than the requests that we
+/// have on their way to a peer, so that some which never end do not keep the replies from coming. What they hold in memory
+/// is bounded by itself.
+const NEGOTIATING_STREAMS: usize = 256;
 /// One, and another for a peer that came back before its loss was noticed.
 const CONNECTIONS_A_PEER: u32 = 2;
 const INCOMING_CONNECTIONS: u32 = 1024;

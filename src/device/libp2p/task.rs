@@ -146,6 +146,10 @@ impl Task {
         match command {
             Command::Connect { peer, addresses, done } => self.connect(peer, addresses, done),
             Command::Send { letter, addresses, within, done } => {
+                // Whoever does not wait any more shall not be surprised by what is sent.
+                if done.is_closed() {
+                    return;
+                }
                 let Letter { peer, inbox, body, opening, spoil } = &*letter;
                 if !self.want(*peer, addresses) {
                     let _ = done.send(Outcome::NotConnected);
