@@ -37,11 +37,13 @@ test: ## Format, lints, unit tests, tests on real parts, the Go peer, the chart
 	@echo; echo "the ten slowest tests, in seconds:"; sort -rn $(SECONDS_FILE) | head -10
 
 SOAK_SECONDS ?= 600
-soak: ## Quiet deployments are not written; each fault for SOAK_SECONDS=600 on 20 devices with 100 deployments; fuzz targets
+soak: ## Quiet deployments are not written; each fault for SOAK_SECONDS=600 on 20 devices with 100 deployments; 1000 devices; fuzz targets
 	@tests/tools/check.sh
 	@tests/tools/build.sh etcd kube-apiserver kube-controller-manager kubectl helm
 	@$(CARGO) build -q --features dev
 	DMS_OPERATOR_SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test -q --features dev --test it soak:: -- --nocapture --test-threads 1
+	DMS_OPERATOR_FLEET=200 $(CARGO) test -q --features dev --test it fleet:: -- --nocapture
+	DMS_OPERATOR_FLEET=1000 $(CARGO) test -q --features dev --test it fleet:: -- --nocapture
 	@git diff --unified=0 docs/measurements.md | grep '^+|' | cut -c2-
 	@tests/fuzz/run.sh $(SOAK_SECONDS)
 

@@ -60,6 +60,12 @@ struct DeviceLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FreeLabels {
+    device: String,
+    resource: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EventLabels {
     r#type: &'static str,
     reason: String,
@@ -148,6 +154,7 @@ pub struct Metrics {
     device_failures: Totals<DeviceLabels>,
     device_ready: Family<DeviceLabels, Gauge>,
     device_heartbeat: Family<DeviceLabels, Gauge<f64, AtomicU64>>,
+    device_free: Family<FreeLabels, Gauge<f64, AtomicU64>>,
     link: LinkCollector,
     events: Totals<EventLabels>,
     leader: Gauge,
@@ -177,6 +184,7 @@ impl Metrics {
             device_failures: Family::default(),
             device_ready: Family::default(),
             device_heartbeat: Family::default(),
+            device_free: Family::default(),
             link: LinkCollector::default(),
             events: Family::default(),
             leader: Gauge::default(),
@@ -199,6 +207,7 @@ impl Metrics {
             device_failures,
             device_ready,
             device_heartbeat,
+            device_free,
             link,
             events,
             leader,
@@ -216,6 +225,8 @@ impl Metrics {
         add(registry, "device_ready", "Whether the device can be used", device_ready);
         let help = "How long the device took to answer its last heartbeat";
         add(registry, "device_heartbeat_seconds", help, device_heartbeat);
+        let help = "What the device says it has left: cores, and bytes of memory and disk";
+        add(registry, "device_free", help, device_free);
         registry.register_collector(Box::new(link.clone()));
         add(registry, "events", "Kubernetes Events published", events);
         add(registry, "leader", "Whether this process holds the lease", leader);
@@ -284,6 +295,13 @@ impl Metrics {
         self.device_heartbeat.get_or_create(&DeviceLabels { device: device.to_owned() }).set(took.as_secs_f64());
     }
 
+    /// What a device says it has left, in cores and bytes; `device` is the name of the HostingDevice.
+    pub fn device_free(&self, device: &str, cores: f64, memory: f64, disk: f64) {
+        for (resource, amount) in [("cpu", cores), ("memory", memory), ("disk", disk)] {
+            self.device_free.get_or_create(&FreeLabels { device: device.to_owned(), resource }).set(amount);
+        }
+    }
+
     /// From where the figures of the link to the devices are read. Only the first call counts.
     pub fn read_link(&self, read: impl Fn() -> LinkFigures + Send + Sync + 'static) {
         self.link.read(read);
@@ -293,6 +311,9 @@ impl Metrics {
     pub fn forget_device(&self, device: &str) {
         let labels = DeviceLabels { device: device.to_owned() };
         self.device_heartbeat.remove(&labels);
+        for resource in ["cpu", "memory", "disk"] {
+            self.device_free.remove(&FreeLabels { device: device.to_owned(), resource });
+        }
         self.device_failures.remove(&labels);
         self.device_ready.remove(&labels);
     }

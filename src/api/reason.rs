@@ -149,6 +149,8 @@ reasons! {
     Reachable,
     /// What the device answers fits together.
     Consistent,
+    /// The device answered something that cannot be read, or a list that changed while it was read; it is asked again.
+    DeviceUnreadable,
     /// The device answered something that cannot be: about another deployment, for another node, or more than a network
     /// carries. It is marked and nothing new goes there; of what it says no end and no use is believed.
     DeviceContradicts,

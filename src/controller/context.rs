@@ -18,7 +18,7 @@ mod devices;
 
 use serde::Deserialize as _;
 
-pub use self::devices::{DeviceHealth, SILENCES, Watched};
+pub use self::devices::{DeviceHealth, SILENCES, Watched, contradiction};
 
 use super::{
     Guarded, clock::Clock, device::adopt, identity::Identity, lanes::Lanes, revisions::Revision,
@@ -313,6 +313,23 @@ impl Context {
         change(locked(&self.memory).entry(uid.to_owned()).or_default())
     }
 
+    /// Notes that a pass went well.
+    pub fn calm(&self, uid: &str) {
+        if let Some(memory) = locked(&self.memory).get_mut(uid) {
+            (memory.failures, memory.conflicts) = (0, 0);
+        }
+    }
+
+    /// Forgets what the watches do not show any more.
+    pub fn forget_gone(&self) {
+        let uids = |uid: Option<String>| uid.unwrap_or_default();
+        let mut there: BTreeSet<String> = self.deployments.state().iter().map(|object| uids(object.uid())).collect();
+        there.extend(self.devices.state().iter().map(|object| uids(object.uid())));
+        there.extend(self.providers.state().iter().map(|object| uids(object.uid())));
+        there.extend(self.revocation_objects.state().iter().map(|object| uids(object.uid())));
+        locked(&self.memory).retain(|uid, _| there.contains(uid));
+    }
+
     /// Forgets an object that is gone.
     pub fn forget(&self, uid: &str) {
         locked(&self.memory).remove(uid);
@@ -403,7 +420,7 @@ impl Context {
     /// Ids recorded for deployments on a device, other than one object's own, since the device was last adopted.
     #[must_use]
     pub fn recorded_ids(&self, device: &str, except_uid: &str) -> BTreeSet<String> {
-        let adopted = self.devices.find(|found| found.name_any() == device).and_then(|found| adopt::time(&*found));
+        let adopted = self.devices.find(|found| found.name_any() == device).and_then(|found| adopt::time(&*found, self.clock.now().to_timestamp()));
         self.served_deployments()
             .iter()
             .filter(|object| object.uid().as_deref() != Some(except_uid))
@@ -414,7 +431,8 @@ impl Context {
     }
 }
 
-fn recorded_device(object: &DynamicObject) -> Option<String> {
+/// The device on which an object's deployment was begun.
+pub fn recorded_device(object: &DynamicObject) -> Option<String> {
     object.data.pointer("/status/deployment/device")?.as_str().map(str::to_owned)
 }
 

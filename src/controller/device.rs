@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::{
-    context::{Context, DeviceHealth, SILENCES, Watched, stored_time, target},
+    context::{Context, DeviceHealth, SILENCES, Watched, contradiction, stored_time, target},
     error::Error,
     events,
 };
@@ -43,6 +43,7 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 const RETRY: Duration = Duration::from_secs(3);
 /// At every so-manieth heartbeat it is asked whether the device offers resources.
 const ONBOARDING_EVERY: u32 = 4;
+const CONSISTENT: &str = "what the device answers fits together";
 
 /// What stood in the way of a heartbeat.
 struct Fault {
@@ -87,6 +88,7 @@ impl From<CallError> for Fault {
         let reason = reason(&error);
         let kind = match reason {
             Reason::GrantInsufficient | Reason::DeviceContradicts => FaultKind::Person,
+            Reason::DeviceUnreadable => FaultKind::Refused,
             _ => FaultKind::Silent,
         };
         Self { reason, message: error.to_string(), kind }
@@ -97,7 +99,8 @@ impl From<CallError> for Fault {
 #[must_use]
 pub const fn reason(error: &CallError) -> Reason {
     match error {
-        CallError::NotSent { .. } | CallError::Silent { .. } | CallError::BadReply { .. } => Reason::DeviceSilent,
+        CallError::NotSent { .. } | CallError::Silent { .. } => Reason::DeviceSilent,
+        CallError::BadReply { .. } => Reason::DeviceUnreadable,
         CallError::NotGranted { .. } => Reason::GrantInsufficient,
         CallError::Contradiction { .. } => Reason::DeviceContradicts,
     }
@@ -110,17 +113,25 @@ pub const fn reason(error: &CallError) -> Reason {
 pub async fn reconcile(object: Arc<HostingDevice>, context: Arc<Context>) -> Result<Action, Error> {
     let name = object.name_any();
     let before = object.status.clone().unwrap_or_default();
-    let mut watched = context.watched(&name, || known(&object, &before));
-    if adopt::acquits(&object, &before) {
+    let mut watched = context.watched(&name, known(&object, &before));
+    let now = context.clock.now().to_timestamp();
+    if adopt::acquits(&object, &before, now) {
+        // Told first: what it is accused of from here on is later than what was seen to.
         context.acquit(&name);
-        watched.contradiction = None;
+        publish_status(&object, &context, &before, acquitted(&before, &context)).await?;
+        return Ok(Action::requeue(Duration::ZERO));
     }
     let known_sentinel = before.sentinel.as_ref().map(|record| record.id.clone());
+    let adopting = adopt::is_due(&object, &before, now);
     let target = target(&object);
     let seen = match &target {
         Ok(target) => {
-            let expected = known_sentinel.clone().filter(|_| !adopt::is_due(&object, &before));
-            beat(&context, &name, target, expected, &mut watched).await
+            let expected = known_sentinel.clone().filter(|_| !adopting);
+            tokio::select! {
+                seen = beat(&context, &name, target, expected, &mut watched) => seen,
+                // Nothing is lost: a sentinel that was asked for is found by its marks.
+                () = context.lanes.closed() => return Ok(Action::await_change()),
+            }
         }
         Err((reason, message)) => Err(Fault::person(*reason, message.clone())),
     };
@@ -128,41 +139,39 @@ pub async fn reconcile(object: Arc<HostingDevice>, context: Arc<Context>) -> Res
         watched.contradiction.get_or_insert_with(|| message.clone());
     }
     let answered = seen.as_ref().map_or_else(Fault::answered, |_| Some(true));
-    if let Some(answered) = answered {
-        watched.reach = watched.reach.after(answered);
-    }
+    // Of a device that cannot be asked nothing is known.
+    watched.reach = answered.map_or_else(Reach::default, |answered| watched.reach.after(answered));
     // Whoever was accused meanwhile stays so.
     let watched = context.set_watched(&name, watched);
-    let outcome = outcome(&name, &seen, &watched);
+    let outcome = outcome(&name, &seen, &watched).filter(|outcome| {
+        // Until its new sentinel is there, the loss that is being settled stays told.
+        !adopting || !matches!(outcome, Outcome::Reconciling(..))
+    });
+    let outcome = outcome.map(|outcome| as_told(outcome, &object, &before));
     let pause = pause(&seen, &watched);
     let silences = if answered == Some(false) { (context.health(&name).silences + 1).min(SILENCES) } else { 0 };
-    let ready = matches!(outcome, Some(Outcome::Ready(_)));
+    let ready = outcome.as_ref().map_or_else(|| context.health(&name).ready, |now| matches!(now, Outcome::Ready(_)));
     let sentinel = seen.as_ref().ok().cloned().or(known_sentinel);
-    let labels = (object.metadata.generation, object.labels().clone());
-    context.set_health(&name, Some(DeviceHealth { ready, sentinel: sentinel.clone(), silences, object: labels }));
-    context.metrics.device_ready(&name, ready);
+    let told = (object.uid(), object.metadata.generation, object.labels().clone());
+    context.set_health(&name, Some(DeviceHealth { ready, sentinel: sentinel.clone(), silences, object: told }));
     let grant = target.ok().and_then(|target| target.grant);
     let status = status(&object, &context, &before, &watched, (sentinel, grant.as_ref()), outcome.as_ref());
     publish_status(&object, &context, &before, status).await?;
+    context.metrics.device_ready(&name, ready);
     Ok(Action::requeue(backoff::Backoff { first: pause, cap: pause }.pause(1, rand::random())))
 }
 
-/// What the status of a device tells a process that has just started. An edit of its spec makes it another device.
+/// What the status of a device tells a process that has just started.
 fn known(object: &HostingDevice, before: &HostingDeviceStatus) -> Watched {
-    let generation = object.metadata.generation;
-    if before.observed_generation != generation {
-        return Watched { generation, ..Watched::default() };
-    }
-    let credible = before.conditions.iter().find(|condition| condition.type_ == ConditionType::Credible.as_str());
     Watched {
-        generation,
+        uid: object.uid(),
         reach: Reach::known(before.reachability.map(|reachability| reachability == Reachability::Reachable)),
         onboarded: before.onboarded,
         spelling: before.reply_spelling.map(|spelling| match spelling {
             ReplySpelling::Old => Spelling::Old,
             ReplySpelling::New => Spelling::New,
         }),
-        contradiction: credible.filter(|found| found.status == "False").map(|found| found.message.clone()),
+        contradiction: contradiction(before),
         // What its status says was asked not long ago.
         beats: u32::from(before.onboarded.is_some()),
     }
@@ -191,10 +200,14 @@ async fn beat(
     watched.beats = watched.beats.wrapping_add(1);
     watched.spelling = spelling.or(watched.spelling);
     let asked = target.grant.as_ref().is_none_or(|grant| grant::allows(grant, dms::path::ONBOARDING_STATUS));
-    if due && asked {
-        let reply = dms::onboarding_status(client, target).await?;
-        // What the device itself could not tell changes nothing.
-        watched.onboarded = if reply.error.is_empty() { Some(reply.onboarded) } else { watched.onboarded };
+    // A node that does not serve this, or could not tell, is none the worse for it.
+    if due && asked && let Ok(reply) = dms::onboarding_status(client, target).await && reply.error.is_empty() {
+        watched.onboarded = Some(reply.onboarded);
+    }
+    let asked = target.grant.as_ref().is_none_or(|grant| grant::allows(grant, dms::path::RESOURCES_FREE));
+    if due && asked && let Ok(reply) = dms::resources_free(client, target).await && reply.error.is_empty() {
+        let dms::Resources { cpu, ram, disk } = reply.resources;
+        context.metrics.device_free(device, cpu.cores, ram.size, disk.size);
     }
     Ok(id)
 }
@@ -233,6 +246,7 @@ fn pause(seen: &Result<String, Fault>, watched: &Watched) -> Duration {
 pub async fn forget_gone(context: Arc<Context>) {
     loop {
         tokio::time::sleep(HEARTBEAT).await;
+        context.forget_gone();
         let devices = context.devices.state();
         for name in context.known_devices() {
             if !devices.iter().any(|device| device.name_any() == name) {
@@ -253,10 +267,10 @@ fn status(
     outcome: Option<&Outcome>,
 ) -> HostingDeviceStatus {
     let (generation, now) = (object.metadata.generation, context.clock.now());
-    let Watched { reach, onboarded, spelling, contradiction, beats: _, generation: _ } = watched;
+    let Watched { reach, onboarded, spelling, contradiction, beats: _, uid: _ } = watched;
     let credible = match (contradiction, reach.reachable()) {
         (Some(contradiction), _) => Some((Value::False, Reason::DeviceContradicts, contradiction.clone())),
-        (None, Some(_)) => Some((Value::True, Reason::Consistent, "what the device answers fits together".to_owned())),
+        (None, Some(_)) => Some((Value::True, Reason::Consistent, CONSISTENT.to_owned())),
         (None, None) => None,
     };
     let credible =
@@ -280,6 +294,34 @@ fn status(
             None => before.conditions.clone(),
         },
     }
+}
+
+/// The words of a silence differ from one to the next (refused, too late, dialled again later); its status does not.
+fn as_told(outcome: Outcome, object: &HostingDevice, before: &HostingDeviceStatus) -> Outcome {
+    let told = before.conditions.iter().find(|condition| condition.type_ == ConditionType::Ready.as_str());
+    match (outcome, told) {
+        (Outcome::Reconciling(Reason::DeviceSilent, message), Some(told))
+            if told.reason == Reason::DeviceSilent.as_str()
+                && told.status == "False"
+                && told.observed_generation == object.metadata.generation =>
+        {
+            tracing::debug!(device = %object.name_any(), message, "still silent");
+            Outcome::Reconciling(Reason::DeviceSilent, told.message.clone())
+        }
+        (outcome, _) => outcome,
+    }
+}
+
+/// The status without what a person has seen to.
+fn acquitted(before: &HostingDeviceStatus, context: &Context) -> HostingDeviceStatus {
+    let mut status = before.clone();
+    for condition in status.conditions.iter_mut().filter(|found| found.type_ == ConditionType::Credible.as_str()) {
+        condition.status = "True".to_owned();
+        condition.reason = Reason::Consistent.as_str().to_owned();
+        condition.message = CONSISTENT.to_owned();
+        condition.last_transition_time = stored_time(context.clock.now());
+    }
+    status
 }
 
 async fn publish_status(

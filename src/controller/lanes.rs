@@ -9,6 +9,7 @@ use std::{
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 /// The turns of one operator.
 #[derive(Debug)]
@@ -16,6 +17,7 @@ pub struct Lanes {
     width: usize,
     own: Arc<Semaphore>,
     devices: Mutex<HashMap<String, Arc<Semaphore>>>,
+    closed: CancellationToken,
 }
 
 /// A turn; it ends when this is dropped.
@@ -28,7 +30,7 @@ impl Lanes {
     #[must_use]
     pub fn new(width: u16) -> Self {
         let width = usize::from(width);
-        Self { width, own: Arc::new(Semaphore::new(width)), devices: Mutex::default() }
+        Self { width, own: Arc::new(Semaphore::new(width)), devices: Mutex::default(), closed: CancellationToken::new() }
     }
 
     /// A turn for work that needs no device; `None` once the operator stops.
@@ -42,8 +44,14 @@ impl Lanes {
         lane.acquire_owned().await.ok().map(Turn)
     }
 
+    /// Waits until the operator stops.
+    pub async fn closed(&self) {
+        self.closed.cancelled().await;
+    }
+
     /// Ends all waiting: nobody gets a turn any more.
     pub fn close(&self) {
+        self.closed.cancel();
         self.own.close();
         for lane in self.devices.lock().unwrap_or_else(PoisonError::into_inner).values() {
             lane.close();

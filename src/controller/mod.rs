@@ -230,6 +230,7 @@ where
     K: Resource + 'static,
 {
     let about = format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any());
+    let uid = object.uid().unwrap_or_default();
     Box::pin(async move {
         let started = Instant::now();
         let span = tracing::debug_span!("pass", kind, object = about);
@@ -237,6 +238,10 @@ where
         let result = tracing::Instrument::instrument(pass, span).await;
         drop(in_flight);
         context.metrics.pass_ended(kind, started.elapsed(), result.as_ref().err().map(Error::category));
+        // A pass over a deployment keeps count by itself: one that ends well may still wait for a device.
+        if result.is_ok() && kind != "HostingDeployment" {
+            context.calm(&uid);
+        }
         match &result {
             Err(Error::Conflict(_) | Error::Holding(_)) | Ok(_) => {}
             Err(error) => {

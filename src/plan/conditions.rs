@@ -85,9 +85,11 @@ pub fn conditions(
 
 fn condition(statement: &Statement, before: &[Condition], generation: Option<i64>, now: Nanos) -> Condition {
     let Statement { kind, value, reason, message } = statement;
+    // What it is stalled by is what a person settles: another reason is another stall.
+    let same_reason = |old: &Condition| *kind != ConditionType::Stalled || old.reason == reason.as_str();
     let since = before
         .iter()
-        .find(|old| old.type_ == kind.as_str() && old.status == value.as_str())
+        .find(|old| old.type_ == kind.as_str() && old.status == value.as_str() && same_reason(old))
         .map_or_else(|| Time(whole_seconds(now)), |old| old.last_transition_time.clone());
     Condition {
         type_: kind.as_str().to_owned(),

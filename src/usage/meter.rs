@@ -172,8 +172,12 @@ impl Meter {
                     before.state = RunState::Unknown;
                     return Increment { stored_bytes, gap: Some(Gap::DeviceSilent), ..Increment::default() };
                 }
-                let increment = Increment { stored_bytes, ..difference(before, &now, self.longest_interval) };
-                if increment.is_impossible(at.since(before.counted_at)) {
+                let mut increment = Increment { stored_bytes, ..difference(before, &now, self.longest_interval) };
+                let impossible = increment.is_impossible(at.since(before.counted_at));
+                if impossible && before.incarnation != now.incarnation {
+                    // It began before it was first seen; how much it had counted until then is not known.
+                    (increment.received_bytes, increment.sent_bytes) = (0, 0);
+                } else if impossible {
                     // The counters of the reading before stay what the next one is compared with.
                     before.at = at;
                     before.state = RunState::Unknown;

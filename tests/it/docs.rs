@@ -196,6 +196,7 @@ fn everything_counted() -> Metrics {
     metrics.device_call_failed("rack-1");
     metrics.device_ready("rack-1", true);
     metrics.device_heartbeat("rack-1", Duration::ZERO);
+    metrics.device_free("rack-1", 1.0, 1.0, 1.0);
     metrics.read_link(|| LinkFigures { dropped: vec![("Undecodable", 1)], ..LinkFigures::default() });
     metrics.event(false, "Running");
     metrics.leader(true);

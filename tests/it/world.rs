@@ -338,11 +338,12 @@ impl Before {
         self.assert_store_left_alone(installation);
         self.assert_asked(installation, |earlier, behaviour| {
             // Nobody but a heartbeat asks for a sign of life, right after it for one status, and then at times whether the
-            // device offers resources.
+            // device offers resources, and which.
             match behaviour {
                 path::PEERS_SELF => true,
                 path::DEPLOYMENT_STATUS => earlier == Some(path::PEERS_SELF),
                 path::ONBOARDING_STATUS => earlier == Some(path::DEPLOYMENT_STATUS),
+                path::RESOURCES_FREE => earlier == Some(path::ONBOARDING_STATUS),
                 _ => false,
             }
         });
@@ -354,6 +355,7 @@ impl Before {
         let looks = [
             path::PEERS_SELF,
             path::ONBOARDING_STATUS,
+            path::RESOURCES_FREE,
             path::DEPLOYMENT_LIST,
             path::DEPLOYMENT_MANIFEST,
             path::DEPLOYMENT_STATUS,

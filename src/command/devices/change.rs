@@ -69,9 +69,9 @@ impl Adopt {
         let cluster = place.open().await?;
         let device = cluster.device(&name).await?;
         let faults = faults(&device)?;
-        let latest = faults.iter().map(|fault| fault.since).max();
-        let mut patch = annotated(ANNOTATION_ADOPT, latest.into_iter().fold(Timestamp::now(), Timestamp::max));
-        // What is settled is what was seen just now, and nothing later.
+        // What is settled is what was seen just now, and nothing later, whatever the clock here says.
+        let latest = faults.iter().map(|fault| fault.since).max().unwrap_or(Timestamp::UNIX_EPOCH);
+        let mut patch = annotated(ANNOTATION_ADOPT, latest);
         patch["metadata"]["resourceVersion"] = json!(device.resource_version());
         cluster.change(&name, &patch).await?;
         print(&format!("{name} is taken as it is now, and the operator goes on with it.\n"))?;

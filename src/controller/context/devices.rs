@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use kube::ResourceExt as _;
+
 use super::{Context, Wake, locked};
 use crate::{
+    api::{ConditionType, HostingDeviceStatus},
     device::dms::Spelling,
     plan::reach::{self, Reach},
 };
@@ -17,18 +20,26 @@ pub struct DeviceHealth {
     pub sentinel: Option<String>,
     /// How many heartbeats in a row it left without an answer, counted up to [`SILENCES`].
     pub silences: u32,
-    /// What its object says: generation and labels.
-    pub object: (Option<i64>, BTreeMap<String, String>),
+    /// What its object says: uid, generation and labels.
+    pub object: (Option<String>, Option<i64>, BTreeMap<String, String>),
+}
+
+impl DeviceHealth {
+    /// What passes rest on. One heartbeat that was missed is nothing to them.
+    fn matters(&self) -> impl PartialEq {
+        let Self { ready, sentinel, silences, object } = self.clone();
+        (ready, sentinel, silences >= SILENCES, object)
+    }
 }
 
 /// After so many unanswered heartbeats only the heartbeat asks.
 pub const SILENCES: u32 = reach::MISSES;
 
-/// What the heartbeats of a device have shown so far; all but the accusations of passes comes from its status again.
+/// What the heartbeats of a device have shown so far. Its status tells it again to a process that has just started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Watched {
-    /// The generation of its object that this speaks of: edited, it is another device.
-    pub generation: Option<i64>,
+    /// Uid of its object: another object of the same name may be another node.
+    pub uid: Option<String>,
     /// Whether it answers.
     pub reach: Reach,
     /// Whether it offers resources.
@@ -41,6 +52,14 @@ pub struct Watched {
     pub beats: u32,
 }
 
+/// What the status of a device accuses it of.
+#[must_use]
+pub fn contradiction(status: &HostingDeviceStatus) -> Option<String> {
+    let kind = ConditionType::Credible.as_str();
+    let told = status.conditions.iter().find(|condition| condition.type_ == kind && condition.status == "False");
+    told.map(|condition| condition.message.clone())
+}
+
 impl Context {
     /// What was last found out about a device.
     #[must_use]
@@ -50,27 +69,32 @@ impl Context {
 
     /// Notes what was found out about a device; `None` when it is gone.
     pub fn set_health(&self, device: &str, health: Option<DeviceHealth>) {
-        let known = health.clone();
+        let now = health.as_ref().map(DeviceHealth::matters);
         let before = match health {
             Some(health) => locked(&self.health).insert(device.to_owned(), health),
             None => locked(&self.health).remove(device),
         };
-        if before != known {
+        if before.as_ref().map(DeviceHealth::matters) != now {
             self.wake(Wake::Device(device.to_owned()));
         }
     }
 
-    /// What the heartbeats of a device have shown; `known` when nothing was noted yet, or for an earlier generation.
-    pub fn watched(&self, device: &str, known: impl FnOnce() -> Watched) -> Watched {
-        let known = known();
-        let noted = locked(&self.watched).get(device).filter(|noted| noted.generation == known.generation).cloned();
-        noted.unwrap_or(known)
+    /// What the heartbeats of a device have shown; `known`, noted from now on, when that is nothing yet for this object.
+    pub fn watched(&self, device: &str, known: Watched) -> Watched {
+        let mut watched = locked(&self.watched);
+        match watched.get(device).filter(|noted| noted.uid == known.uid) {
+            Some(noted) => noted.clone(),
+            None => {
+                watched.insert(device.to_owned(), known.clone());
+                known
+            }
+        }
     }
 
     /// Notes what a heartbeat has shown, and gives it together with what the device was accused of meanwhile.
     pub fn set_watched(&self, device: &str, mut now: Watched) -> Watched {
         let mut watched = locked(&self.watched);
-        if let Some(before) = watched.get(device).filter(|before| before.generation == now.generation) {
+        if let Some(before) = watched.get(device).filter(|before| before.uid == now.uid) {
             now.contradiction = before.contradiction.clone().or(now.contradiction);
         }
         watched.insert(device.to_owned(), now.clone());
@@ -96,10 +120,15 @@ impl Context {
         }
     }
 
-    /// Whether what a device answers has always fitted together.
+    /// Whether what a device answers has always fitted together. Before its first heartbeat its status tells.
     #[must_use]
     pub fn credible(&self, device: &str) -> bool {
-        locked(&self.watched).get(device).is_none_or(|watched| watched.contradiction.is_none())
+        if let Some(watched) = locked(&self.watched).get(device) {
+            return watched.contradiction.is_none();
+        }
+        let object = self.devices.find(|found| found.name_any() == device);
+        let status = object.and_then(|object| object.0.as_ref().ok().and_then(|readable| readable.status.clone()));
+        contradiction(&status.unwrap_or_default()).is_none()
     }
 
     /// The devices of which something was found out.

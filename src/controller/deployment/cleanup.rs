@@ -50,9 +50,6 @@ pub(super) async fn pass(subject: &Subject, context: &Context) -> Result<Action,
         .await;
     }
     let Some(record) = &subject.status.deployment else { return conclude(subject, context, false).await };
-    let Some(_turn) = context.lanes.at(&record.device).await else {
-        return Err(Error::Holding("the operator stops".to_owned()));
-    };
     apply::close_site(subject, context, &subject.uid, record.attempt);
     let (sight, details) = observe::observe(subject, context, &record.device).await;
     measure::take(subject, context, &sight, &details);

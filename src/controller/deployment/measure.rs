@@ -15,7 +15,9 @@ use crate::{
 /// Takes a reading, when there is something to read.
 pub(super) fn take(subject: &Subject, context: &Context, sight: &Sight, details: &Details) {
     let Record::Bound { id, .. } = subject.record() else { return };
+    let believed = subject.status.deployment.as_ref().is_none_or(|record| context.credible(&record.device));
     let state = match sight {
+        _ if !believed => RunState::Unknown,
         Sight::Unknown { .. } => RunState::Unknown,
         Sight::Seen { own, .. } => match own.iter().find(|own| own.id == id).map(|own| own.progress) {
             Some(Progress::Running) => RunState::Running,
@@ -26,11 +28,11 @@ pub(super) fn take(subject: &Subject, context: &Context, sight: &Sight, details:
         },
     };
     let (cpu_millis, memory_bytes, disk_bytes) = SITE_RESOURCES;
-    let network = details.usage.as_ref().map(|usage| Network {
+    let network = details.usage.as_ref().filter(|_| believed).map(|usage| Network {
         received: usage.resource_usage.network_rx_bytes,
         sent: usage.resource_usage.network_tx_bytes,
     });
-    let (increment, fell_again) = context.remember(&subject.uid, |memory| {
+    let increment = context.remember(&subject.uid, |memory| {
         let mut reading = Reading {
             deployment: subject.uid.clone(),
             allocation: "site".to_owned(),
@@ -41,17 +43,14 @@ pub(super) fn take(subject: &Subject, context: &Context, sight: &Sight, details:
             network,
             stored_bytes: (!memory.published.is_empty()).then(|| memory.published.values().sum()),
         };
-        let fell_again = memory.meter.settle_fall(&mut reading);
-        (memory.meter.take(reading), fell_again)
+        // Counters that fall are left out. That is no lie: a device that was killed may have lost count.
+        memory.meter.settle_fall(&mut reading);
+        memory.meter.take(reading)
     });
-    let what = match increment.gap {
-        Some(Gap::Impossible) => Some("sent or received more than any network carries"),
-        _ if fell_again => Some("has sent or received less than before, and not for the first time"),
-        _ => None,
-    };
-    if let (Some(what), Some(record)) = (what, &subject.status.deployment) {
+    if let (Some(Gap::Impossible), Some(record)) = (increment.gap, &subject.status.deployment) {
         let id = record.id.as_deref().unwrap_or_default();
-        context.accuse(&record.device, &format!("the device says that deployment {id} {what}"));
+        let what = format!("the device says that deployment {id} sent or received more than any network carries");
+        context.accuse(&record.device, &what);
     }
     context.metrics.usage(&subject.namespace, &subject.name, &increment);
 }

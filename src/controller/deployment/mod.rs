@@ -27,6 +27,7 @@ use kube::{
     runtime::{
         controller::Action,
         finalizer::{Event, finalizer},
+        reflector::ObjectRef,
     },
 };
 use serde_json::Value;
@@ -37,9 +38,10 @@ use self::{
     status::Draft,
 };
 use super::{
-    context::{Context, Served, status_of},
+    context::{Context, Served, recorded_device, status_of},
     error::Error,
     events,
+    lanes::Turn,
 };
 use crate::{
     api::{
@@ -89,13 +91,23 @@ pub fn resource() -> ApiResource {
 /// [`Error`], tried again with growing pauses.
 pub async fn reconcile(object: Arc<DynamicObject>, context: Arc<Context>) -> Result<Action, Error> {
     let name = format!("HostingDeployment {}/{}", object.namespace().unwrap_or_default(), object.name_any());
-    match tokio::time::timeout(LIMIT, route(object, context)).await {
+    // The turn at the device comes first: what is judged must not have grown old in a queue, and the queue is no part of
+    // the pass.
+    let mut turn = None;
+    let mut object = object;
+    if let Some(device) = recorded_device(&object) {
+        let Some(taken) = context.lanes.at(&device).await else { return Ok(Action::await_change()) };
+        turn = Some(taken);
+        let latest = ObjectRef::from_obj_with(&*object, resource());
+        object = context.deployments.get(&latest).unwrap_or(object);
+    }
+    match tokio::time::timeout(LIMIT, route(object, context, turn)).await {
         Ok(result) => result,
         Err(_) => Err(Error::Timeout { object: name, limit: LIMIT }),
     }
 }
 
-async fn route(object: Arc<DynamicObject>, context: Arc<Context>) -> Result<Action, Error> {
+async fn route(object: Arc<DynamicObject>, context: Arc<Context>, turn: Option<Turn>) -> Result<Action, Error> {
     if !context.serves(&object) && context.is_neighbour(&object) {
         return report_not_served(&object, &context).await;
     }
@@ -114,8 +126,8 @@ async fn route(object: Arc<DynamicObject>, context: Arc<Context>) -> Result<Acti
         let (subject, context) = (Arc::clone(&subject), Arc::clone(&context));
         // Boxed by its own call: the compiler cannot see through the whole type that it may move between threads.
         match event {
-            Event::Apply(_) => applied(subject, context),
-            Event::Cleanup(_) => cleaned(subject, context),
+            Event::Apply(_) => applied(subject, context, turn),
+            Event::Cleanup(_) => cleaned(subject, context, turn),
         }
     })
     .await;
@@ -130,12 +142,24 @@ async fn route(object: Arc<DynamicObject>, context: Arc<Context>) -> Result<Acti
     })
 }
 
-fn applied(subject: Arc<Subject>, context: Arc<Context>) -> BoxFuture<'static, Result<Action, Error>> {
-    Box::pin(async move { pass(&subject, &context).await })
+fn applied(
+    subject: Arc<Subject>,
+    context: Arc<Context>,
+    turn: Option<Turn>,
+) -> BoxFuture<'static, Result<Action, Error>> {
+    Box::pin(async move { pass(&subject, &context, turn).await })
 }
 
-fn cleaned(subject: Arc<Subject>, context: Arc<Context>) -> BoxFuture<'static, Result<Action, Error>> {
-    Box::pin(async move { cleanup::pass(&subject, &context).await })
+fn cleaned(
+    subject: Arc<Subject>,
+    context: Arc<Context>,
+    turn: Option<Turn>,
+) -> BoxFuture<'static, Result<Action, Error>> {
+    Box::pin(async move {
+        let result = cleanup::pass(&subject, &context).await;
+        drop(turn);
+        result
+    })
 }
 
 impl Subject {
@@ -217,14 +241,7 @@ async fn report_not_served(object: &Arc<DynamicObject>, context: &Context) -> Re
 }
 
 /// The pipeline.
-async fn pass(subject: &Subject, context: &Context) -> Result<Action, Error> {
-    // The turn at the device comes first: what is judged below must not have grown old in a queue.
-    let recorded = subject.status.deployment.as_ref().map(|record| record.device.clone());
-    let mut turn = None;
-    if let Some(device) = &recorded {
-        let Some(taken) = context.lanes.at(device).await else { return Ok(Action::await_change()) };
-        turn = Some(taken);
-    }
+async fn pass(subject: &Subject, context: &Context, mut turn: Option<Turn>) -> Result<Action, Error> {
     let Some(own) = context.lanes.own().await else { return Ok(Action::await_change()) };
     if is_stale(subject, context) {
         return Ok(Action::requeue(STALE));
@@ -391,7 +408,14 @@ fn admitted(subject: &Subject, context: &Context, served: &Served) -> Result<(),
 
 /// Whether a device is what stands in the way: it may be well again before its next heartbeat tells.
 const fn waits_for_device(reason: Reason) -> bool {
-    matches!(reason, Reason::DeviceSilent | Reason::DeviceRefused | Reason::DeviceContradicts | Reason::OutcomeUnknown)
+    matches!(
+        reason,
+        Reason::DeviceSilent
+            | Reason::DeviceUnreadable
+            | Reason::DeviceRefused
+            | Reason::DeviceContradicts
+            | Reason::OutcomeUnknown
+    )
 }
 
 /// When to look again: soon while something starts, with growing pauses while something outside fails, at the next

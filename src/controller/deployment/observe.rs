@@ -75,7 +75,19 @@ pub(super) async fn observe(subject: &Subject, context: &Context, device: &str) 
         },
         Err((reason, message)) => Sight::Unknown { reason, message },
     };
-    (sight, details)
+    (believed(context, device, sight), details)
+}
+
+/// Who was caught once is not believed that something has ended.
+fn believed(context: &Context, device: &str, sight: Sight) -> Sight {
+    let ended = |own: &Own| matches!(own.progress, Progress::Failed | Progress::Completed);
+    match sight {
+        Sight::Seen { own, .. } if own.iter().any(ended) && !context.credible(device) => {
+            let message = format!("device {device} says that the deployment has ended, and has contradicted itself before");
+            Sight::Unknown { reason: Reason::DeviceContradicts, message }
+        }
+        sight => sight,
+    }
 }
 
 async fn look(
@@ -150,6 +162,7 @@ async fn by_id(subject: &Subject, context: &Context, target: &DeviceTarget, id: 
     let Some(manifest) = dms::deployment_manifest(client, target, id).await?.manifest else {
         return Ok(Found::Nothing);
     };
+    is_of(&manifest, target, id)?;
     let Some(marks) = ours(subject, context, target, &manifest.metadata) else { return Ok(Found::Foreign) };
     fits(&manifest, target, id)?;
     let status = dms::deployment_status(client, target, id, false).await?;
@@ -173,12 +186,18 @@ async fn by_id(subject: &Subject, context: &Context, target: &DeviceTarget, id: 
 }
 
 /// Whether a manifest can be that of the deployment asked for, on the node asked.
-fn fits(manifest: &Manifest, target: &DeviceTarget, id: &str) -> Result<(), CallError> {
-    let (peer, named) = (target.did.peer_id(), |text: &str| !text.is_empty());
-    if named(&manifest.id) && manifest.id != id {
-        let cause = format!("asked for deployment {id}, it told of {}", manifest.id);
-        return Err(contradiction(target, dms::path::DEPLOYMENT_MANIFEST, cause));
+fn is_of(manifest: &Manifest, target: &DeviceTarget, id: &str) -> Result<(), CallError> {
+    if manifest.id.is_empty() || manifest.id == id {
+        return Ok(());
     }
+    let cause = format!("asked for deployment {id}, it told of {}", manifest.id);
+    Err(contradiction(target, dms::path::DEPLOYMENT_MANIFEST, cause))
+}
+
+/// Whether it also runs on the node asked, as everything that we start does.
+fn fits(manifest: &Manifest, target: &DeviceTarget, id: &str) -> Result<(), CallError> {
+    is_of(manifest, target, id)?;
+    let (peer, named) = (target.did.peer_id(), |text: &str| !text.is_empty());
     match manifest.nodes.values().find(|node| named(&node.peer) && node.peer != peer) {
         Some(other) => {
             let cause = format!("deployment {id} is said to run on peer {}", other.peer);
@@ -291,7 +310,11 @@ pub(super) const fn reachable(sight: &Sight) -> Option<(bool, Reason)> {
     match sight {
         Sight::Seen { .. } => Some((true, Reason::Reachable)),
         Sight::Unknown {
-            reason: reason @ (Reason::DeviceSilent | Reason::GrantInsufficient | Reason::DeviceContradicts),
+            reason:
+                reason @ (Reason::DeviceSilent
+                | Reason::DeviceUnreadable
+                | Reason::GrantInsufficient
+                | Reason::DeviceContradicts),
             ..
         } => Some((false, *reason)),
         Sight::Unknown { .. } => None,

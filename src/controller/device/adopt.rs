@@ -10,37 +10,43 @@ use kube::{Resource, ResourceExt as _, api::DynamicObject};
 
 use crate::api::{ConditionType, HostingDevice, HostingDeviceStatus, Reason, names::ANNOTATION_ADOPT};
 
-/// When the device was last adopted. A value that is no time says nothing.
-pub fn time(device: &impl Resource) -> Option<Timestamp> {
-    device.annotations().get(ANNOTATION_ADOPT)?.parse().ok()
+/// How far clocks may differ.
+const SKEW: Duration = Duration::from_secs(30);
+
+/// When the device was last adopted. A value that is no time, or one that is still to come, says nothing.
+pub fn time(device: &impl Resource, now: Timestamp) -> Option<Timestamp> {
+    let adopted: Timestamp = device.annotations().get(ANNOTATION_ADOPT)?.parse().ok()?;
+    (adopted.duration_since(now) <= jiff::SignedDuration::try_from(SKEW).unwrap_or_default()).then_some(adopted)
 }
 
 /// Whether the loss that the status tells of was adopted.
-pub(super) fn is_due(device: &HostingDevice, status: &HostingDeviceStatus) -> bool {
-    is_settled(device, status, (ConditionType::Stalled, "True", Reason::SentinelLost))
+pub(super) fn is_due(device: &HostingDevice, status: &HostingDeviceStatus, now: Timestamp) -> bool {
+    is_settled(device, status, now, (ConditionType::Stalled, "True", Reason::SentinelLost))
 }
 
 /// Whether what the status accuses the device of was seen to.
-pub(super) fn acquits(device: &HostingDevice, status: &HostingDeviceStatus) -> bool {
-    is_settled(device, status, (ConditionType::Credible, "False", Reason::DeviceContradicts))
+pub(super) fn acquits(device: &HostingDevice, status: &HostingDeviceStatus, now: Timestamp) -> bool {
+    is_settled(device, status, now, (ConditionType::Credible, "False", Reason::DeviceContradicts))
 }
 
 fn is_settled(
     device: &HostingDevice,
     status: &HostingDeviceStatus,
+    now: Timestamp,
     (kind, value, reason): (ConditionType, &str, Reason),
 ) -> bool {
     let told = status.conditions.iter().find(|condition| {
         condition.type_ == kind.as_str() && condition.status == value && condition.reason == reason.as_str()
     });
-    told.zip(time(device)).is_some_and(|(told, adopted)| adopted >= told.last_transition_time.0)
+    told.zip(time(device, now)).is_some_and(|(told, adopted)| adopted >= told.last_transition_time.0)
 }
 
 /// Whether what is recorded of a HostingDeployment was asked of the device before it was adopted. `window` is how long a
 /// request for a new deployment lives.
 pub fn gave_up(adopted: Timestamp, object: &DynamicObject, window: Duration) -> bool {
     let expires = object.data.pointer("/status/deployment/expires").and_then(serde_json::Value::as_str);
-    let expires: Option<Timestamp> = expires.and_then(|text| text.parse().ok());
+    // Of what was found by its marks it is not known when it was asked for.
+    let expires: Option<Timestamp> = expires.and_then(|text| text.parse().ok()).filter(|at| *at > Timestamp::UNIX_EPOCH);
     let asked = expires.and_then(|expires| expires.checked_sub(window).ok());
     asked.is_some_and(|asked| asked <= adopted)
 }

@@ -46,7 +46,8 @@ async fn still_there(context: &Context, device: &str, target: &DeviceTarget, id:
         .call(target, dms::path::DEPLOYMENT_STATUS, dms::deployment_status_request(&id, false), dms::READ_WINDOW)
         .await?;
     let spelling = Spelling::of_status(&reply);
-    if dms::deployment_status_reply(target, reply)?.state.is_some() {
+    let dms::StatusReply { state, error, .. } = dms::deployment_status_reply(target, reply)?;
+    if state.is_some() {
         return Ok(Found { id, spelling });
     }
     let all = dms::deployment_list_all(client, target, &BTreeMap::new()).await?;
@@ -58,6 +59,10 @@ async fn still_there(context: &Context, device: &str, target: &DeviceTarget, id:
     if !recorded.is_empty() && recorded.iter().all(listed) {
         // Only the sentinel is gone, as an ended deployment that somebody pruned.
         return Ok(Found { id: plant(context, target, marks(context)).await?, spelling });
+    }
+    if all.is_empty() && !error.to_ascii_lowercase().contains("not found") {
+        // That is also how a device answers whose store is away for a moment.
+        return Err(Fault::refused(format!("the device cannot tell its deployments: {error}")));
     }
     Err(Fault::person(
         Reason::SentinelLost,
@@ -77,7 +82,9 @@ async fn find_or_plant(context: &Context, target: &DeviceTarget) -> Result<Found
         Some(entry) => entry.id,
         None => plant(context, target, marks).await?,
     };
-    Ok(Found { id, spelling: None })
+    let request = dms::deployment_status_request(&id, false);
+    let reply = context.device_client.call(target, dms::path::DEPLOYMENT_STATUS, request, dms::READ_WINDOW).await;
+    Ok(Found { id, spelling: reply.ok().as_ref().and_then(Spelling::of_status) })
 }
 
 fn marks(context: &Context) -> BTreeMap<String, String> {
@@ -109,7 +116,8 @@ async fn plant(context: &Context, target: &DeviceTarget, marks: BTreeMap<String,
         "metadata": marks,
     }}});
     let client = context.device_client.as_ref();
-    let reply = client.call(target, dms::path::DEPLOYMENT_NEW, request, WINDOW).await?;
+    let call = client.prepare(target, dms::path::DEPLOYMENT_NEW, request, WINDOW)?;
+    let reply = client.send(target, dms::path::DEPLOYMENT_NEW, call, dms::READ_WINDOW).await?;
     let reply = dms::deployment_new_reply(target, reply)?;
     if reply.ensemble_id.is_empty() {
         return Err(Fault::refused(format!(
