@@ -37,15 +37,18 @@ pub struct Args {
     /// Host name or address under which the ports of what it runs are reached.
     #[arg(long, value_name = "HOST", default_value = "127.0.0.1")]
     public_host: String,
-    /// Cores it says to offer. Absent: those of this machine. Nothing is enforced.
+    /// Cores it has to offer. Absent: those of this machine. What is not left is not given; nothing holds a child to what it was given.
     #[arg(long, value_name = "NUMBER")]
     cores: Option<u32>,
-    /// Memory it says to offer, in MiB. Absent: that of this machine.
+    /// Memory it has to offer, in MiB. Absent: that of this machine.
     #[arg(long, value_name = "MIB")]
     memory: Option<u32>,
-    /// Disk it says to offer, in MiB. Absent: 65536.
+    /// Disk it has to offer, in MiB. Absent: 65536.
     #[arg(long, value_name = "MIB")]
     disk: Option<u32>,
+    /// Offer nothing until told to onboard. It counts at the first start; later ones go on with what was set meanwhile.
+    #[arg(long)]
+    not_onboarded: bool,
     /// What goes wrong on purpose, for tests, as a list. Always, or with a chance as in drop-replies=0.2: drop (both directions),
     /// drop-requests, drop-replies, drop-new-reply, duplicate-reply, reorder, cut, half-open, mute, slow-read, wrong-key, full-disk,
     /// no-start, die-at-once, list-empty, list-filtered-empty, foreign-id, foreign-peer, impossible-usage. Beside these:
@@ -84,8 +87,21 @@ struct Trust {
 }
 
 pub async fn run(args: Args) -> Result<ExitCode, CommandError> {
-    let Args { listen, key, trust, dir, own_image, public_host, cores, memory, disk, faults, wire_log, log_format } =
-        args;
+    let Args {
+        listen,
+        key,
+        trust,
+        dir,
+        own_image,
+        public_host,
+        cores,
+        memory,
+        disk,
+        not_onboarded,
+        faults,
+        wire_log,
+        log_format,
+    } = args;
     telemetry::install(log_format);
     let stop = stop_signal()?;
     let key = open(&key)?;
@@ -114,6 +130,7 @@ pub async fn run(args: Args) -> Result<ExitCode, CommandError> {
         bind: host_of(&listen),
         public_host,
         offer,
+        onboarded: !not_onboarded,
         faults,
         wire_log,
         clock: wall_clock(),

@@ -325,6 +325,8 @@ async fn run_device(
             "127.0.0.1",
             "--wire-log",
         ])
+        // Sites ask for more than they use, and a small machine shall hold all that a test starts.
+        .args(["--cores", "64", "--memory", "65536", "--disk", "1048576"])
         .arg("--seed-file")
         .arg(&seed)
         .arg("--dir")

@@ -47,7 +47,16 @@ func (l *Link) SendFrame(ctx context.Context, address Address, frame Frame) erro
 	if err != nil {
 		return err
 	}
-	s, err := l.open(ctx, to, inboxProtocol(address.Inbox))
+	return l.sendFrame(ctx, to, address.Inbox, frame)
+}
+
+// SendBody opens a stream to an inbox of a host and writes one message.
+func (l *Link) SendBody(ctx context.Context, to peer.ID, inbox string, body []byte) error {
+	return l.sendFrame(ctx, to, inbox, whole(body))
+}
+
+func (l *Link) sendFrame(ctx context.Context, to peer.ID, inbox string, frame Frame) error {
+	s, err := l.open(ctx, to, inboxProtocol(inbox))
 	if err != nil {
 		return err
 	}

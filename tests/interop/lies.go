@@ -64,7 +64,11 @@ func (l *Lies) take() (string, int, chan struct{}) {
 	l.mutex.Lock()
 	defer l.mutex.Unlock()
 	how, times := l.how, l.times
-	l.how, l.times, l.truth = "", 0, make(chan struct{})
+	l.how, l.times = "", 0
+	// Replies without a lie pass while another is held back.
+	if how != "" {
+		l.truth = make(chan struct{})
+	}
 	return how, times, l.truth
 }
 

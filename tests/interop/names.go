@@ -19,6 +19,10 @@ var replyTypes = map[string]func() any{
 	"/dms/node/peers/ping":                     func() any { return new(peersPingReply) },
 	"/dms/node/peers/connect":                  func() any { return new(peersConnectReply) },
 	"/dms/node/onboarding/status":              func() any { return new(onboardingReply) },
+	"/dms/node/onboarding/onboard":             func() any { return new(onboardReply) },
+	"/dms/node/onboarding/offboard":            func() any { return new(offboardReply) },
+	"/dms/node/hardware/spec":                  func() any { return new(resourcesReply) },
+	"/dms/node/hardware/usage":                 func() any { return new(resourcesReply) },
 	"/dms/node/resources/free":                 func() any { return new(resourcesReply) },
 	"/dms/node/resources/allocated":            func() any { return new(resourcesReply) },
 	"/dms/node/resources/onboarded":            func() any { return new(resourcesReply) },
@@ -51,14 +55,14 @@ type capListReply struct {
 // checkReply says what is wrong with a reply: a member that the behaviour does not have, one of another type, or a name
 // that is spelled otherwise, which Go's decoder would let pass.
 func checkReply(behaviour string, message json.RawMessage) error {
-	make, found := replyTypes[behaviour]
+	empty, found := replyTypes[behaviour]
 	if !found && strings.HasSuffix(behaviour, "/allocation/logs") {
-		make, found = func() any { return new(allocationLogsReply) }, true
+		empty, found = func() any { return new(allocationLogsReply) }, true
 	}
 	if !found {
 		return fmt.Errorf("what %s answers is not known here", behaviour)
 	}
-	reply := make()
+	reply := empty()
 	if err := strictly(message, reply); err != nil {
 		return err
 	}

@@ -44,6 +44,19 @@ type onboardingReply struct {
 	Error     string `json:"error,omitempty"`
 }
 
+type onboardReply struct {
+	Success bool   `json:"success"`
+	Error   string `json:"error,omitempty"`
+	Config  struct {
+		Onboarded Resources `json:"onboarded_resources"`
+	} `json:"config"`
+}
+
+type offboardReply struct {
+	Success bool   `json:"success"`
+	Error   string `json:"error,omitempty"`
+}
+
 type resourcesReply struct {
 	OK        bool
 	Resources Resources

@@ -7,14 +7,15 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use dms_operator::{
-    api::{HostingDevice, names::ANNOTATION_ADOPT},
+    api::{HostingDeploymentStatus, HostingDevice, names::ANNOTATION_ADOPT},
     controller::clock::wall,
     dev::installation::Installation,
     device::{dms::DeploymentState, node::Kind},
 };
 use futures::future::join_all;
+use jiff::Timestamp;
 use kube::{
-    Api, ResourceExt,
+    Api, ResourceExt as _,
     api::{ListParams, Patch, PatchParams},
 };
 use serde_json::json;
@@ -94,12 +95,26 @@ impl<'a> Case<'a> {
 
     /// Waits until the device is marked as one that says what cannot be.
     async fn accused(&self) {
-        let installation = self.tenant.installation;
         within(PATIENCE, self.fault, async || {
-            let accused = accused(installation).await;
-            if accused.contains(&installation.devices[self.device].name) { Ok(()) } else { Err(format!("{accused:?}")) }
+            let device = self.device().await;
+            if accused_since(&device).is_some() { Ok(()) } else { Err(format!("{:?}", device.status)) }
         })
         .await;
+    }
+
+    async fn device(&self) -> HostingDevice {
+        let installation = self.tenant.installation;
+        devices(installation).get(&installation.devices[self.device].name).await.unwrap()
+    }
+
+    /// Waits until an object is Ready once the fault is over. A lie is not forgotten by itself: a person sees to it.
+    async fn heals(&self, name: &str) -> HostingDeploymentStatus {
+        within(PATIENCE, &format!("{} is Ready after {}", name, self.fault), async || {
+            adopt(self.tenant.installation, &self.device().await).await;
+            let status = self.tenant.status(name).await;
+            if condition(&status, "Ready").0 == "True" { Ok(status) } else { Err(format!("{status:?}")) }
+        })
+        .await
     }
 
     /// Waits until what is applied under the fault is not Ready, for one of these reasons.
@@ -142,10 +157,8 @@ impl<'a> Case<'a> {
         assert_eq!(fetch(&before.url.clone().unwrap()).await, (200, body.clone()), "{fault}: what runs goes on");
 
         misbehave(tenant.installation, *device, "");
-        // A lie is not forgotten by itself.
-        adopt_accused(tenant.installation).await;
         for (name, body) in [(&self.before, body), (&self.under, new_body)] {
-            let status = tenant.condition_within(name, "Ready", "True", "Succeeded", PATIENCE).await;
+            let status = self.heals(name).await;
             assert_eq!(fetch(&status.url.unwrap()).await, (200, body), "{fault}");
             self.assert_only(name, status.deployment.unwrap().id.unwrap());
         }
@@ -171,21 +184,25 @@ fn devices(installation: &Installation) -> Api<HostingDevice> {
     Api::namespaced(installation.client.clone(), &installation.plan.namespace)
 }
 
-/// The devices that are marked as saying what cannot be.
-async fn accused(installation: &Installation) -> Vec<String> {
-    let mut all = devices(installation).list(&ListParams::default()).await.unwrap().items;
-    all.retain(|device| {
-        let conditions = device.status.iter().flat_map(|status| &status.conditions);
-        conditions.clone().any(|condition| condition.type_ == "Credible" && condition.status == "False")
-    });
-    all.iter().map(ResourceExt::name_any).collect()
+/// Since when a device is marked as one that says what cannot be.
+fn accused_since(device: &HostingDevice) -> Option<Timestamp> {
+    let mut conditions = device.status.iter().flat_map(|status| &status.conditions);
+    let found = conditions.find(|condition| condition.type_ == "Credible" && condition.status == "False");
+    found.map(|condition| condition.last_transition_time.0)
 }
 
-/// Sees to those devices, as a person does.
+/// Sees to the devices that are marked so, as a person does.
 pub async fn adopt_accused(installation: &Installation) {
-    for name in accused(installation).await {
+    for device in devices(installation).list(&ListParams::default()).await.unwrap() {
+        adopt(installation, &device).await;
+    }
+}
+
+async fn adopt(installation: &Installation, device: &HostingDevice) {
+    let adopted = device.annotations().get(ANNOTATION_ADOPT).map(|time| time.parse::<Timestamp>().unwrap());
+    if accused_since(device).is_some_and(|since| adopted.is_none_or(|adopted| adopted < since)) {
         let patch = json!({"metadata": {"annotations": {ANNOTATION_ADOPT: wall().to_timestamp().to_string()}}});
-        devices(installation).patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+        devices(installation).patch(&device.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
     }
 }
 

@@ -61,6 +61,7 @@ async fn node(provider: &Did, folder: PathBuf) -> (RunningNode, Did) {
         bind: [127, 0, 0, 1].into(),
         public_host: "127.0.0.1".to_owned(),
         offer: Offer::of_this_machine(),
+        onboarded: true,
         faults: Faults::default(),
         wire_log: false,
         clock: wall_clock(),

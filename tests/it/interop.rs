@@ -19,6 +19,7 @@ use self::{
 use crate::timed::Timed;
 
 mod answers;
+mod asked;
 mod broken;
 mod bytes;
 mod cycle;

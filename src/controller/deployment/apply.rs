@@ -34,6 +34,9 @@ use crate::{
 
 /// How long the reply to a request for a new deployment is awaited; afterwards the list tells.
 const REPLY_WAIT: std::time::Duration = std::time::Duration::from_secs(15);
+/// How long the reply to a stop is awaited; a device that takes longer shows at the next look how far it is, and so does one
+/// whose reply was lost.
+const STOP_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
 /// The site's key may read for this long; what it may read is decided anew at each of its requests.
 const SITE_GRANT: std::time::Duration = std::time::Duration::from_hours(10 * 365 * 24);
 
@@ -248,7 +251,9 @@ async fn adopt(
 }
 
 async fn stop(context: &Context, target: &DeviceTarget, id: &str, draft: &mut Draft) -> Carried {
-    match dms::deployment_shutdown(context.device_client.as_ref(), target, id).await {
+    let stopping = dms::deployment_shutdown(context.device_client.as_ref(), target, id);
+    let Ok(answer) = tokio::time::timeout(STOP_WAIT, stopping).await else { return Carried::Nothing };
+    match answer {
         Ok(outcome) if outcome.ok => Carried::Changed,
         Ok(outcome) => Carried::Hindered(
             Reason::DeviceRefused,

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use futures::{AsyncReadExt as _, AsyncWriteExt as _};
+use futures::{AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _};
 use multistream_select::{Version, dialer_select_proto, listener_select_proto};
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::time::timeout;
 
 use super::rig::{Choppy, choppy, compat};
-use super::substream::Substream;
+use super::substream::{NotAgreed, Substream};
 
 const HEADER: &str = "/multistream/1.0.0\n";
 const ROOM: usize = 1 << 16;
@@ -110,6 +110,76 @@ async fn dial(version: Version, refused_first: bool, piece: usize, name: &str) {
         peer.0.shutdown().await.unwrap();
     };
     tokio::join!(local, remote);
+}
+
+/// What the peer of a dialer that takes a name for granted does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Agree,
+    Refuse,
+    End,
+    Babble,
+}
+
+#[tokio::test]
+async fn a_name_taken_for_granted_costs_no_waiting_and_a_refusal_is_learned() {
+    for answer in [Answer::Agree, Answer::Refuse, Answer::End, Answer::Babble] {
+        for piece in [1, 2, 7, 5000] {
+            for length in [26, 123, 124, 127, 900] {
+                soon(assume(answer, piece, &bare_name(length))).await;
+            }
+        }
+    }
+}
+
+async fn assume(answer: Answer, piece: usize, name: &str) {
+    let (here, mut peer) = pipe(piece);
+    // More than goes out in one piece with the name, where that is quick.
+    let data = vec![0x5a; if piece == 5000 { 20_000 } else { 500 }];
+    let (written, all_written) = tokio::sync::oneshot::channel();
+    let local = async {
+        let proposal = format!("/~~/{name}");
+        let (_, mut stream) = dialer_select_proto(Substream::dialer(here), [proposal], Version::V1).await.unwrap();
+        stream.write_all(&data).await.unwrap();
+        stream.close().await.unwrap();
+        written.send(()).unwrap();
+        let mut got = Vec::new();
+        let read = stream.read_to_end(&mut got).await.map_err(|error| NotAgreed::of(&error).unwrap());
+        let want = match answer {
+            Answer::Agree => Ok(b"\x0adata of theirs".len()),
+            Answer::Refuse => Err(NotAgreed::NoSuchInbox),
+            Answer::End | Answer::Babble => Err(NotAgreed::Ended),
+        };
+        assert_eq!(read, want);
+    };
+    let remote = async {
+        // All of it is here before the peer says a word.
+        all_written.await.unwrap();
+        peer.hears(&[message(HEADER), line(name), data.clone()].concat()).await;
+        peer.hears_the_end().await;
+        match answer {
+            Answer::Agree => peer.says(&[&message(HEADER)[..], &line(name), b"\x0adata of theirs"].concat()).await,
+            Answer::Refuse => peer.says(&[message(HEADER), line("na")].concat()).await,
+            Answer::End => peer.says(&message(HEADER)[..5]).await,
+            Answer::Babble => peer.says(&[message(HEADER), line("something else")].concat()).await,
+        }
+        peer.0.shutdown().await.unwrap();
+    };
+    tokio::join!(local, remote);
+}
+
+#[tokio::test]
+async fn a_short_message_leaves_in_one_piece_with_its_name() {
+    let (here, mut peer) = pipe(5000);
+    let proposal = "/~~/actor/root/messages/0.0.1";
+    let (_, mut stream) = soon(dialer_select_proto(Substream::dialer(here), [proposal], Version::V1)).await.unwrap();
+    let mut first = [0; 4000];
+    assert!(peer.0.read(&mut first).now_or_never().is_none(), "something left before the message");
+    soon(stream.write_all(&[0x5a; 1355])).await.unwrap();
+    soon(stream.flush()).await.unwrap();
+    let want = [message(HEADER), line("actor/root/messages/0.0.1"), vec![0x5a; 1355]].concat();
+    assert_eq!(soon(peer.0.read(&mut first)).await.unwrap(), want.len());
+    assert_eq!(first[..want.len()], want);
 }
 
 #[tokio::test]

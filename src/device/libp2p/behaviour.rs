@@ -15,9 +15,11 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, PeerId};
 
+use super::budget::{Pool, Share};
 use super::frame::{Body, FrameError, FrameIn, FrameOut, Name, Progress, READ_WITHIN, frame};
 use super::names;
 use super::spoil::{Spoil, Spoiling};
+use super::substream::NotAgreed;
 
 /// Tells the messages of one swarm apart.
 pub(super) type SendId = u64;
@@ -48,6 +50,18 @@ pub(super) enum SendFailure {
     Io(#[from] std::io::Error),
     #[error("the connection was lost")]
     ConnectionClosed,
+    /// It followed at once, since the inbox had been there before.
+    #[error("it was on its way before the node agreed to take it: {0}")]
+    NotAgreed(NotAgreed),
+}
+
+/// When a message leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Opening {
+    /// Once the node has said that it has the inbox: a refusal is known to be one.
+    Asked,
+    /// At once, if the node had the inbox before on the same connection. That saves the time of one answer.
+    Assumed,
 }
 
 #[derive(Debug)]
@@ -61,6 +75,7 @@ struct UnderWay {
 pub(super) struct FrameBehaviour {
     inboxes: Arc<[Name]>,
     spoiling: Spoiling,
+    pool: Arc<Pool>,
     connections: HashMap<PeerId, Vec<ConnectionId>>,
     under_way: HashMap<SendId, UnderWay>,
     next: SendId,
@@ -73,6 +88,7 @@ impl FrameBehaviour {
         Self {
             inboxes: inboxes.iter().map(|inbox| names::of_inbox(inbox).into()).collect(),
             spoiling,
+            pool: Arc::default(),
             connections: HashMap::new(),
             under_way: HashMap::new(),
             next: 0,
@@ -82,7 +98,14 @@ impl FrameBehaviour {
     }
 
     /// Sends a message to an inbox of a connected peer.
-    pub(super) fn send(&mut self, peer: PeerId, inbox: &str, body: &[u8], within: Duration, spoil: Spoil) -> SendId {
+    pub(super) fn send(
+        &mut self,
+        peer: PeerId,
+        (inbox, body): (&str, &[u8]),
+        opening: Opening,
+        within: Duration,
+        spoil: Spoil,
+    ) -> SendId {
         self.next += 1;
         let id = self.next;
         match self.connections.get(&peer).and_then(|connections| connections.first().copied()) {
@@ -91,13 +114,13 @@ impl FrameBehaviour {
                 self.out.push_back(ToSwarm::GenerateEvent(failed));
             }
             Some(connection) => {
-                let progress = Progress::default();
-                self.under_way.insert(id, UnderWay { peer, connection, progress: progress.clone() });
-                let out = FrameOut { name: names::of_inbox(inbox).into(), frame: Body(frame(body)), progress, spoil };
+                let event = Outgoing::of(id, (inbox, body), opening, within, spoil);
+                let progress = event.out.progress.clone();
+                self.under_way.insert(id, UnderWay { peer, connection, progress });
                 self.out.push_back(ToSwarm::NotifyHandler {
                     peer_id: peer,
                     handler: NotifyHandler::One(connection),
-                    event: Outgoing { id, out, within },
+                    event,
                 });
             }
         }
@@ -144,7 +167,7 @@ impl NetworkBehaviour for FrameBehaviour {
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(Frames::new(self.inboxes.clone(), self.spoiling.clone()))
+        Ok(Frames::new(self.inboxes.clone(), Share::of(&self.pool), self.spoiling.clone()))
     }
 
     fn handle_established_outbound_connection(
@@ -155,7 +178,7 @@ impl NetworkBehaviour for FrameBehaviour {
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(Frames::new(self.inboxes.clone(), self.spoiling.clone()))
+        Ok(Frames::new(self.inboxes.clone(), Share::of(&self.pool), self.spoiling.clone()))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
@@ -197,7 +220,26 @@ impl NetworkBehaviour for FrameBehaviour {
 pub(super) struct Outgoing {
     id: SendId,
     out: FrameOut,
+    opening: Opening,
     within: Duration,
+}
+
+impl Outgoing {
+    pub(super) fn of(
+        id: SendId,
+        (inbox, body): (&str, &[u8]),
+        opening: Opening,
+        within: Duration,
+        spoil: Spoil,
+    ) -> Self {
+        let (name, frame) = (names::of_inbox(inbox).into(), Body(frame(body)));
+        Self {
+            id,
+            out: FrameOut { name, frame, progress: Progress::default(), spoil, assumed: false },
+            opening,
+            within,
+        }
+    }
 }
 
 /// What one connection reports.
@@ -208,17 +250,52 @@ pub(super) enum FromConnection {
     Ended(SendId, Option<SendFailure>),
 }
 
+/// Inboxes of one peer that are known to be there. More than a DMS node and its allocations are asked for at a time.
+const KNOWN: usize = 16;
+
 /// Messages over one connection.
 pub(super) struct Frames {
     inboxes: Arc<[Name]>,
     spoiling: Spoiling,
+    share: Arc<Share>,
+    /// Names of inboxes that the peer agreed to, the last at the end.
+    known: VecDeque<Name>,
     outgoing: VecDeque<Outgoing>,
     events: VecDeque<FromConnection>,
 }
 
 impl Frames {
-    const fn new(inboxes: Arc<[Name]>, spoiling: Spoiling) -> Self {
-        Self { inboxes, spoiling, outgoing: VecDeque::new(), events: VecDeque::new() }
+    const fn new(inboxes: Arc<[Name]>, share: Arc<Share>, spoiling: Spoiling) -> Self {
+        Self { inboxes, spoiling, share, known: VecDeque::new(), outgoing: VecDeque::new(), events: VecDeque::new() }
+    }
+
+    #[cfg(test)]
+    pub(super) fn to_nobody() -> Self {
+        Self::new(Arc::from([]), Arc::default(), Spoiling::default())
+    }
+
+    fn learn(&mut self, name: Name) {
+        if self.known.contains(&name) {
+            return;
+        }
+        if self.known.len() == KNOWN {
+            self.known.pop_front();
+        }
+        self.known.push_back(name);
+    }
+
+    fn failed(&mut self, name: &Name, error: StreamUpgradeError<std::io::Error>) -> SendFailure {
+        let failure = match error {
+            StreamUpgradeError::NegotiationFailed => SendFailure::NoSuchInbox,
+            StreamUpgradeError::Timeout => SendFailure::Timeout,
+            StreamUpgradeError::Apply(error) | StreamUpgradeError::Io(error) => match NotAgreed::of(&error) {
+                Some(why) => SendFailure::NotAgreed(why),
+                None => SendFailure::Io(error),
+            },
+        };
+        // Whatever went wrong: the next one asks first.
+        self.known.retain(|known| known != name);
+        failure
     }
 }
 
@@ -228,23 +305,28 @@ impl ConnectionHandler for Frames {
     type InboundProtocol = FrameIn;
     type OutboundProtocol = FrameOut;
     type InboundOpenInfo = ();
-    type OutboundOpenInfo = SendId;
+    type OutboundOpenInfo = (SendId, Name);
 
     fn listen_protocol(&self) -> SubstreamProtocol<FrameIn> {
         // The swarm only logs its own time-out of an inbound stream, so the upgrade has a shorter one of its own.
-        SubstreamProtocol::new(FrameIn(self.inboxes.clone(), self.spoiling.clone()), ())
-            .with_timeout(READ_WITHIN + Duration::from_secs(2))
+        let frames =
+            FrameIn { inboxes: self.inboxes.clone(), share: self.share.clone(), spoiling: self.spoiling.clone() };
+        SubstreamProtocol::new(frames, ()).with_timeout(READ_WITHIN + Duration::from_secs(2))
     }
 
-    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<FrameOut, SendId, FromConnection>> {
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<FrameOut, (SendId, Name), FromConnection>> {
         if let Some(event) = self.events.pop_front() {
             return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(event));
         }
         match self.outgoing.pop_front() {
             None => Poll::Pending,
-            Some(Outgoing { id, out, within }) => Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest {
-                protocol: SubstreamProtocol::new(out, id).with_timeout(within),
-            }),
+            Some(Outgoing { id, mut out, opening, within }) => {
+                out.assumed = opening == Opening::Assumed && self.known.contains(&out.name);
+                let info = (id, out.name.clone());
+                Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest {
+                    protocol: SubstreamProtocol::new(out, info).with_timeout(within),
+                })
+            }
         }
     }
 
@@ -252,7 +334,7 @@ impl ConnectionHandler for Frames {
         self.outgoing.push_back(outgoing);
     }
 
-    fn on_connection_event(&mut self, event: ConnectionEvent<'_, FrameIn, FrameOut, (), SendId>) {
+    fn on_connection_event(&mut self, event: ConnectionEvent<'_, FrameIn, FrameOut, (), (SendId, Name)>) {
         let event = match event {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol: (name, body), info: () }) => {
                 FromConnection::Arrived { name, body }
@@ -260,22 +342,15 @@ impl ConnectionHandler for Frames {
             ConnectionEvent::ListenUpgradeError(ListenUpgradeError { info: (), error }) => {
                 FromConnection::Broken(error)
             }
-            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol: (), info: id }) => {
+            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol: (), info: (id, name) }) => {
+                self.learn(name);
                 FromConnection::Ended(id, None)
             }
-            ConnectionEvent::DialUpgradeError(DialUpgradeError { info: id, error }) => {
-                FromConnection::Ended(id, Some(failure(error)))
+            ConnectionEvent::DialUpgradeError(DialUpgradeError { info: (id, name), error }) => {
+                FromConnection::Ended(id, Some(self.failed(&name, error)))
             }
             _ => return,
         };
         self.events.push_back(event);
-    }
-}
-
-fn failure(error: StreamUpgradeError<std::io::Error>) -> SendFailure {
-    match error {
-        StreamUpgradeError::NegotiationFailed => SendFailure::NoSuchInbox,
-        StreamUpgradeError::Timeout => SendFailure::Timeout,
-        StreamUpgradeError::Apply(error) | StreamUpgradeError::Io(error) => SendFailure::Io(error),
     }
 }

@@ -9,16 +9,22 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::link::{InboundFrame, Link, MAX_BODY_SENT, SendError};
+use super::behaviour::Opening;
+use super::breaker::Breakers;
+use super::link::{InboundFrame, Link, MAX_BODY_SENT, SendError, WeakLink};
 use super::pending::{Expected, Pending};
+use super::spoil::Spoil;
 use crate::capability::{
     Action, Capability, Envelope, Handle, Key, MAX_CAPABILITIES, Minting, Nanos, Token, token_list,
 };
+use crate::device::dms::path::{DEPLOYMENT_NEW, ROOT_INBOX};
 use crate::device::{CallError, DeviceClient, DeviceTarget, PreparedCall};
 
 /// How long a reply is still awaited after the connection broke under the request: a node that lost us looks for us for
 /// three seconds.
 const AFTER_LOSS: Duration = Duration::from_secs(5);
+
+const DEPLOYMENT_UPDATE: &str = "/dms/node/deployment/update";
 
 /// How far the clock of a device may be ahead of ours: it drops what has expired, by its own clock, without a word.
 pub(super) const AHEAD: Duration = Duration::from_secs(30);
@@ -35,6 +41,7 @@ pub struct DmsClient {
     inbox: String,
     nonce: AtomicU64,
     pending: Arc<Pending>,
+    breakers: Arc<Breakers>,
 }
 
 impl DmsClient {
@@ -45,8 +52,8 @@ impl DmsClient {
         // proven: a link without an inbox is not started.
         let inbox = link.inboxes().first().cloned().unwrap_or_default();
         let pending = Arc::new(Pending::new(inbox.clone(), key.did()));
-        tokio::spawn(take_replies(pending.clone(), arrived, link.counters().clone()));
-        Self { link, key, inbox, nonce: AtomicU64::new(now().0), pending }
+        tokio::spawn(take_replies(pending.clone(), arrived, link.downgrade()));
+        Self { link, key, inbox, nonce: AtomicU64::new(now().0), pending, breakers: Arc::default() }
     }
 
     /// The link that is sent with.
@@ -54,21 +61,59 @@ impl DmsClient {
         &self.link
     }
 
-    fn envelope(&self, target: &DeviceTarget, behaviour: &str, expires: Nanos) -> Result<Envelope, CallError> {
-        let continuation = format!("/dms/actor/replyto/{}", hex::encode(random::<16>(target)?));
-        let capabilities = self.tokens(target, behaviour, &continuation, expires)?;
-        Ok(Envelope {
+    /// Tells a device something and awaits no reply. Success means written: whether the device took it is not known.
+    ///
+    /// # Errors
+    /// [`CallError`]; `Silent` when the message may have been lost on its way.
+    pub async fn tell(
+        &self,
+        target: &DeviceTarget,
+        behaviour: &str,
+        message: &Value,
+        wait: Duration,
+    ) -> Result<(), CallError> {
+        let expires = self.expiry(target, behaviour, wait + AHEAD)?;
+        let frame = self.signed(target, behaviour, message, expires, None)?.to_json();
+        check_length(target, &frame)?;
+        let peer = target.did.peer_id();
+        let started = Instant::now();
+        match self
+            .link
+            .send_opening((&peer, &target.addresses), ROOT_INBOX, frame, opening(behaviour), wait, Spoil::None)
+            .await
+        {
+            Ok(()) => Ok(()),
+            Err(SendError::NotSent { cause }) => Err(not_sent(target, cause)),
+            Err(SendError::Unknown { .. }) => Err(CallError::Silent {
+                did: target.did.to_string(),
+                behaviour: behaviour.to_owned(),
+                waited: started.elapsed(),
+            }),
+        }
+    }
+
+    fn signed(
+        &self,
+        target: &DeviceTarget,
+        behaviour: &str,
+        message: &Value,
+        expires: Nanos,
+        continuation: Option<String>,
+    ) -> Result<Envelope, CallError> {
+        let capabilities = self.tokens(target, behaviour, continuation.as_deref(), expires)?;
+        let envelope = Envelope {
             to: Handle::root_of(&target.did),
             behaviour: behaviour.to_owned(),
             from: Handle::of(self.key.did(), Some(self.link.peer_id().to_owned()), Some(self.inbox.clone())),
             nonce: self.nonce.fetch_add(1, Ordering::Relaxed),
             expires,
-            continuation: Some(continuation),
+            continuation,
             topic: None,
-            message: Vec::new(),
+            message: if message.is_null() { Vec::new() } else { message.to_string().into_bytes() },
             capabilities,
             signature: None,
-        })
+        };
+        Ok(envelope.sign(&self.key))
     }
 
     /// What a DMS attaches: invocations, chained on the grant and self-signed, and what lets the device reply.
@@ -76,7 +121,7 @@ impl DmsClient {
         &self,
         target: &DeviceTarget,
         behaviour: &str,
-        continuation: &str,
+        continuation: Option<&str>,
         expires: Nanos,
     ) -> Result<Vec<u8>, CallError> {
         let path = |text: &str| {
@@ -102,10 +147,12 @@ impl DmsClient {
             tokens.push(chained.map_err(|error| not_granted(target, behaviour, error.to_string()))?);
         }
         let unchained = minting(own.clone(), target.did.clone(), invoking, 0)?;
-        let reply = minting(target.did.clone(), own.clone(), path(continuation)?, 1)?;
         // proven: a token without a chain above it is refused only when it gives nothing.
         tokens.push(Token::invoke(&self.key, unchained, None).map_err(|error| not_sent(target, error.to_string()))?);
-        tokens.push(Token::delegate(&self.key, reply, None).map_err(|error| not_sent(target, error.to_string()))?);
+        if let Some(continuation) = continuation {
+            let reply = minting(target.did.clone(), own.clone(), path(continuation)?, 1)?;
+            tokens.push(Token::delegate(&self.key, reply, None).map_err(|error| not_sent(target, error.to_string()))?);
+        }
         let list = token_list(&tokens);
         if list.len() > MAX_CAPABILITIES {
             let cause =
@@ -130,10 +177,11 @@ impl DmsClient {
         target: &DeviceTarget,
         expected: &mut Expected,
         frame: Vec<u8>,
+        opening: Opening,
         wait: Duration,
     ) -> Result<Option<Vec<u8>>, CallError> {
         let peer = target.did.peer_id();
-        let sending = self.link.send(&peer, &target.addresses, "root", frame, wait);
+        let sending = self.link.send_opening((&peer, &target.addresses), ROOT_INBOX, frame, opening, wait, Spoil::None);
         tokio::pin!(sending);
         let mut deadline = Instant::now() + wait;
         let mut sent = false;
@@ -180,17 +228,10 @@ impl DeviceClient for DmsClient {
         expires_in: Duration,
     ) -> Result<PreparedCall, CallError> {
         let expires = self.expiry(target, behaviour, expires_in)?;
-        let mut envelope = self.envelope(target, behaviour, expires)?;
-        if !request.is_null() {
-            envelope.message = request.to_string().into_bytes();
-        }
-        let nonce = envelope.nonce;
-        let continuation = envelope.continuation.clone().unwrap_or_default();
-        let frame = envelope.sign(&self.key).to_json();
-        if frame.len() > MAX_BODY_SENT {
-            let cause = format!("the request has {} bytes, more than a node takes ({MAX_BODY_SENT})", frame.len());
-            return Err(not_sent(target, cause));
-        }
+        let continuation = format!("/dms/actor/replyto/{}", hex::encode(random::<16>(target)?));
+        let envelope = self.signed(target, behaviour, &request, expires, Some(continuation.clone()))?;
+        let (nonce, frame) = (envelope.nonce, envelope.to_json());
+        check_length(target, &frame)?;
         Ok(PreparedCall { nonce, expires, frame, continuation })
     }
 
@@ -210,8 +251,14 @@ impl DeviceClient for DmsClient {
             return Err(not_sent(target, "the same request is under way already"));
         };
         let started = Instant::now();
+        let pass = self.breakers.admit(&target.did, started).map_err(|alone| not_sent(target, alone.to_string()))?;
         // A reply carries the expiry of its request: past that, none can be valid.
-        match self.exchange(target, &mut expected, frame, wait.min(left)).await? {
+        let reply = self.exchange(target, &mut expected, frame, opening(behaviour), wait.min(left)).await?;
+        match reply {
+            Some(_) => pass.answered(),
+            None => pass.silent(Instant::now(), rand::random()),
+        }
+        match reply {
             Some(message) if message.is_empty() => Ok(Value::Null),
             Some(message) => serde_json::from_slice(&message).map_err(|error| CallError::BadReply {
                 did: target.did.to_string(),
@@ -227,17 +274,23 @@ impl DeviceClient for DmsClient {
     }
 }
 
-/// Passes replies on until the link stops.
-async fn take_replies(
-    pending: Arc<Pending>,
-    mut arrived: mpsc::Receiver<InboundFrame>,
-    counters: Arc<super::LinkCounters>,
-) {
+/// Passes replies on until the link stops. Who only takes from it does not keep it running.
+async fn take_replies(pending: Arc<Pending>, mut arrived: mpsc::Receiver<InboundFrame>, link: WeakLink) {
     while let Some(frame) = arrived.recv().await {
         if let Err(reason) = pending.accept(&frame, now()) {
             tracing::debug!(peer = %frame.peer, reason = reason.code(), "message dropped");
-            counters.count_dropped(reason);
+            let Some(link) = link.upgrade() else { return };
+            link.counters().count_dropped(reason);
+            link.complain(&frame.peer, reason).await;
         }
+    }
+}
+
+/// How a request is opened. What would be done twice if a refusal were taken for silence asks first.
+fn opening(behaviour: &str) -> Opening {
+    match behaviour {
+        DEPLOYMENT_NEW | DEPLOYMENT_UPDATE => Opening::Asked,
+        _ => Opening::Assumed,
     }
 }
 
@@ -261,6 +314,14 @@ fn check_grant(grant: &Token, key: &Key, target: &DeviceTarget, behaviour: &str,
         return Err(format!("it expired at {}", grant.not_after()));
     }
     Ok(())
+}
+
+fn check_length(target: &DeviceTarget, frame: &[u8]) -> Result<(), CallError> {
+    if frame.len() <= MAX_BODY_SENT {
+        return Ok(());
+    }
+    let cause = format!("the request has {} bytes, more than a node takes ({MAX_BODY_SENT})", frame.len());
+    Err(not_sent(target, cause))
 }
 
 fn now() -> Nanos {

@@ -1,17 +1,20 @@
 //! The client against a scripted device, over real TCP.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::timeout;
 
+use super::breaker::SILENT;
 use super::client::{AHEAD, DmsClient};
 use super::counters::Dropped;
 use super::frame::Body;
 use super::link::{InboundFrame, Link, LinkConfig, Via};
-use super::rig::{random_bytes, random_key, until};
+use super::rig::{Frozen, random_bytes, random_key, until};
 use crate::capability::{Action, Capability, Did, Envelope, Handle, Key, Minting, Nanos, Token, parse_token_list};
+use crate::device::dms::path::DEPLOYMENT_NEW;
 use crate::device::node::OutboundFrame;
 use crate::device::{CallError, DeviceClient, DeviceTarget, PreparedCall};
 
@@ -75,6 +78,13 @@ impl Device {
             capabilities: Vec::new(),
             signature: None,
         }
+    }
+
+    /// Answers the next request with what it says.
+    async fn echo(&self) {
+        let (_, request) = self.request().await;
+        let message = serde_json::from_slice(&request.message).unwrap_or_default();
+        self.answer(&request, &Self::reply(&request, &message).sign(&self.key)).await;
     }
 
     async fn answer(&self, to: &Envelope, reply: &Envelope) {
@@ -381,4 +391,96 @@ async fn the_same_request_is_not_sent_twice_at_a_time() {
     let (reply, ()) = tokio::join!(first, second);
     assert_eq!(reply.unwrap(), json!(true));
     assert_eq!(device.link.counters().frames_in(), 1);
+}
+
+#[tokio::test]
+async fn a_device_that_does_not_answer_is_left_alone_and_tried_again() {
+    let device = Device::start().await;
+    let client = client().await;
+    let (met, ()) = tokio::join!(client.call(&device.target, SELF, Value::Null, SOON), device.echo());
+    assert_eq!(met.unwrap(), Value::Null);
+    let wait = Duration::from_millis(300);
+    let calls = (0..SILENT).map(|_| client.call(&device.target, SELF, Value::Null, wait));
+    for silent in futures::future::join_all(calls).await {
+        assert!(matches!(silent, Err(CallError::Silent { .. })), "{silent:?}");
+        device.request().await;
+    }
+    let refused = client.call(&device.target, SELF, Value::Null, SOON).await.unwrap_err();
+    assert!(refused.never_sent() && refused.to_string().contains("tried again in"), "{refused}");
+    assert_eq!(device.link.counters().frames_in(), u64::from(SILENT) + 1, "it reached the device");
+    // Another device is called as ever.
+    let other = Device::start().await;
+    let (reply, ()) = tokio::join!(client.call(&other.target, SELF, Value::Null, SOON), other.echo());
+    assert_eq!(reply.unwrap(), Value::Null);
+    let trial = async {
+        loop {
+            match client.call(&device.target, SELF, json!(1), SOON).await {
+                Err(error) if error.never_sent() => tokio::time::sleep(wait / 10).await,
+                result => return result,
+            }
+        }
+    };
+    let (reply, ()) = tokio::join!(trial, device.echo());
+    assert_eq!(reply.unwrap(), json!(1));
+    let calls = futures::future::join_all((0..4).map(|_| client.call(&device.target, SELF, json!(2), SOON)));
+    let echoes = async {
+        for _ in 0..4 {
+            device.echo().await;
+        }
+    };
+    let (replies, ()) = tokio::join!(calls, echoes);
+    assert!(replies.into_iter().all(|reply| reply.unwrap() == json!(2)), "a reply closes it for all");
+}
+
+#[tokio::test]
+async fn a_frozen_device_delays_no_other() {
+    let key = random_key();
+    let frozen = Frozen::start(key.clone()).await;
+    let stuck = DeviceTarget { did: key.did().clone(), addresses: frozen.addresses.clone(), grant: None };
+    let devices = futures::future::join_all((0..20).map(|_| Device::start())).await;
+    let client = Arc::new(client().await);
+    let all_answer = async || {
+        let round = devices.iter().map(|device| async {
+            let asked = json!(now().0);
+            let (reply, ()) = tokio::join!(client.call(&device.target, SELF, asked.clone(), SOON), device.echo());
+            assert_eq!(reply.unwrap(), asked);
+        });
+        let begun = tokio::time::Instant::now();
+        futures::future::join_all(round).await;
+        begun.elapsed()
+    };
+    // Connections are made first, also to the one that freezes.
+    all_answer().await;
+    client.link().send(&frozen.peer, &frozen.addresses, "root", Vec::new(), SOON).await.unwrap();
+    frozen.freeze();
+    let waiting: Vec<_> = (0..64)
+        .map(|_| {
+            let (client, stuck) = (client.clone(), stuck.clone());
+            tokio::spawn(async move { client.call(&stuck, DEPLOYMENT_NEW, Value::Null, 2 * SOON).await })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    for _ in 0..5 {
+        let took = all_answer().await;
+        assert!(took < SOON / 2, "the others took {took:?}");
+    }
+    assert!(waiting.iter().all(|call| !call.is_finished()), "its calls were not under way");
+    waiting.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn what_is_told_awaits_no_reply() {
+    let device = Device::start().await;
+    let client = client().await;
+    client.tell(&device.target, SELF, &json!({"n": 1}), SOON).await.unwrap();
+    let (_, told) = device.request().await;
+    assert_eq!(told.verify(now()).unwrap().peer_id(), client.link().peer_id());
+    assert_eq!((told.behaviour.as_str(), told.continuation.as_deref()), (SELF, None));
+    assert_eq!(serde_json::from_slice::<Value>(&told.message).unwrap(), json!({"n": 1}));
+    let tokens = parse_token_list(&told.capabilities).unwrap();
+    let actions = tokens.iter().map(|token| (token.action(), token.capabilities().to_vec())).collect::<Vec<_>>();
+    assert_eq!(actions, [(Action::Invoke, vec![path(SELF)])]);
+    let gone = DeviceTarget { did: random_key().did().clone(), ..device.target.clone() };
+    let refused = client.tell(&gone, SELF, &Value::Null, SOON).await.unwrap_err();
+    assert!(matches!(refused, CallError::NotSent { .. }), "{refused}");
 }

@@ -15,6 +15,10 @@ pub enum Dropped {
     TooSlow,
     /// Messages arrived faster than they were taken.
     QueueFull,
+    /// Too many bytes of other messages were being read.
+    Crowded,
+    /// Broadcasts of one peer came faster than they are passed on.
+    TooMany,
     /// A message for an inbox that awaits no replies.
     ForeignInbox,
     /// Not an envelope.
@@ -39,12 +43,14 @@ pub enum Dropped {
 
 impl Dropped {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::BrokenStream,
         Self::TooLong,
         Self::TrailingBytes,
         Self::TooSlow,
         Self::QueueFull,
+        Self::Crowded,
+        Self::TooMany,
         Self::ForeignInbox,
         Self::Undecodable,
         Self::NotForUs,
@@ -57,6 +63,29 @@ impl Dropped {
         Self::ForeignTopic,
     ];
 
+    /// Whether it is the peer's fault. A message that comes late, twice, or when there is no room for it is not.
+    pub(super) const fn is_fault(self) -> bool {
+        match self {
+            Self::BrokenStream
+            | Self::TooLong
+            | Self::TrailingBytes
+            | Self::TooSlow
+            | Self::Undecodable
+            | Self::NotForUs
+            | Self::ForeignInbox
+            | Self::ForeignHost
+            | Self::ForeignSigner
+            | Self::Unverified
+            | Self::ForeignTopic => true,
+            Self::QueueFull
+            | Self::Crowded
+            | Self::TooMany
+            | Self::UnknownContinuation
+            | Self::ForeignPeer
+            | Self::Expired => false,
+        }
+    }
+
     /// The name of this reason; it does not change.
     #[must_use]
     pub const fn code(self) -> &'static str {
@@ -66,6 +95,8 @@ impl Dropped {
             Self::TrailingBytes => "TrailingBytes",
             Self::TooSlow => "TooSlow",
             Self::QueueFull => "QueueFull",
+            Self::Crowded => "Crowded",
+            Self::TooMany => "TooMany",
             Self::ForeignInbox => "ForeignInbox",
             Self::Undecodable => "Undecodable",
             Self::NotForUs => "NotForUs",
@@ -87,6 +118,7 @@ pub struct LinkCounters {
     frames_out: AtomicU64,
     connections: AtomicU64,
     failed_dials: AtomicU64,
+    cut_off: AtomicU64,
     dropped: [AtomicU64; Dropped::ALL.len()],
 }
 
@@ -111,6 +143,11 @@ impl LinkCounters {
         self.failed_dials.load(Ordering::Relaxed)
     }
 
+    /// Peers that were cut off because they sent too much that is no message.
+    pub fn cut_off(&self) -> u64 {
+        self.cut_off.load(Ordering::Relaxed)
+    }
+
     /// What was dropped for this reason.
     pub fn dropped(&self, reason: Dropped) -> u64 {
         self.dropped[reason as usize].load(Ordering::Relaxed)
@@ -130,6 +167,10 @@ impl LinkCounters {
 
     pub(super) fn count_failed_dial(&self) {
         self.failed_dials.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_cut_off(&self) {
+        self.cut_off.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn count_dropped(&self, reason: Dropped) {

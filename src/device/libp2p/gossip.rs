@@ -2,6 +2,7 @@
 
 use std::io;
 
+use libp2p::PeerId;
 use libp2p::gossipsub::{
     self, AllowAllSubscriptionFilter, ConfigBuilder, IdentTopic, IdentityTransform, MaxCountSubscriptionFilter,
     Message, MessageAcceptance, MessageAuthenticity, MessageId, ValidationMode,
@@ -44,7 +45,7 @@ pub(super) fn behaviour(key: &Keypair, topics: &[String]) -> io::Result<Gossip> 
 
 /// As go-libp2p makes it: peers tell each other by these names what they have, so both sides must make the same.
 fn message_id(message: &Message) -> MessageId {
-    let mut id = message.source.map(|source| source.to_bytes()).unwrap_or_default();
+    let mut id = message.source.map(PeerId::to_bytes).unwrap_or_default();
     id.extend(message.sequence_number.unwrap_or_default().to_be_bytes());
     MessageId(id)
 }
@@ -73,8 +74,6 @@ pub(super) const fn verdict(dropped: Dropped) -> MessageAcceptance {
 
 #[cfg(test)]
 mod tests {
-    use libp2p::PeerId;
-
     use super::super::rig::{broadcast, random_key};
     use super::*;
     use crate::capability::Handle;

@@ -1,30 +1,31 @@
 //! [`Link`]: a handle to a running swarm, by which messages are sent; those that arrive come over a channel.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::StreamExt;
 use libp2p::identity::Keypair;
+use libp2p::multiaddr::Protocol;
 use libp2p::swarm::SwarmEvent;
 use libp2p::{Multiaddr, PeerId, Swarm};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::behaviour::Opening;
 use super::counters::{Dropped, LinkCounters};
 use super::frame::MAX_BODY;
 pub use super::frame::MAX_BODY_SENT;
 use super::gossip;
+use super::peers::{ConnectedPeer, Peers};
+use super::slots::Slots;
 use super::spoil::{Spoil, Spoiling};
 use super::swarm::{self, Behaviour};
-use super::task::{Command, Task};
+use super::task::{Command, Letter, Outcome, Task};
 use crate::capability::{Key, Nanos};
 
-/// Messages under way to one peer at a time. A DMS resets streams above 64.
-const UNDER_WAY: usize = 32;
-/// Messages that have arrived and wait to be taken.
-const ARRIVED: usize = 1024;
+/// Messages that can be taken at once; more wait in queues by peer.
+const ARRIVED: usize = 32;
 const COMMANDS: usize = 256;
 const LISTEN_WITHIN: Duration = Duration::from_secs(10);
 
@@ -165,12 +166,23 @@ pub struct Link {
     shared: Arc<Shared>,
 }
 
+/// A handle that does not keep the swarm running.
+#[derive(Clone, Debug)]
+pub(super) struct WeakLink(Weak<Shared>);
+
+impl WeakLink {
+    pub(super) fn upgrade(&self) -> Option<Link> {
+        Some(Link { shared: self.0.upgrade()? })
+    }
+}
+
 #[derive(Debug)]
 struct Shared {
     peer_id: String,
     inboxes: Vec<String>,
     commands: mpsc::Sender<Command>,
-    slots: Mutex<HashMap<PeerId, Arc<Semaphore>>>,
+    slots: Slots,
+    peers: Arc<Peers>,
     counters: Arc<LinkCounters>,
     spoiling: Spoiling,
 }
@@ -193,9 +205,13 @@ impl Link {
         let (commands, orders) = mpsc::channel(COMMANDS);
         let counters = Arc::new(LinkCounters::default());
         let peer_id = swarm.local_peer_id().to_string();
-        tokio::spawn(Task::new(swarm, orders, frames, counters.clone()).run());
-        let slots = Mutex::new(HashMap::new());
-        Ok((Self { shared: Arc::new(Shared { peer_id, inboxes, commands, slots, counters, spoiling }) }, arrived))
+        let peers = Arc::new(Peers::default());
+        tokio::spawn(Task::new(swarm, orders, frames, peers.clone(), counters.clone()).run());
+        let slots = Slots::new();
+        Ok((
+            Self { shared: Arc::new(Shared { peer_id, inboxes, commands, slots, peers, counters, spoiling }) },
+            arrived,
+        ))
     }
 
     /// The own peer ID.
@@ -233,8 +249,21 @@ impl Link {
         connected.await.unwrap_or_default()
     }
 
+    /// How long the last ping of this peer took; `None` when it is not connected or has answered none yet.
+    pub fn rtt(&self, peer: &str) -> Option<Duration> {
+        self.shared.peers.rtt(peer.parse().ok()?)
+    }
+
+    /// The peers that are connected now.
+    pub fn peers(&self) -> Vec<ConnectedPeer> {
+        self.shared.peers.all()
+    }
+
     /// Sends a message of at most [`MAX_BODY_SENT`] bytes to an inbox of a peer, connecting first if need be. `addresses`
     /// may be empty for a peer that is connected. Success means written, not read: only a reply proves anything.
+    ///
+    /// To an inbox that was there before on the same connection the message goes at once. Where it matters to know that
+    /// a message was refused and not taken, use [`Self::send_asking`].
     ///
     /// # Errors
     /// [`SendError`], which says whether the message can have left.
@@ -246,7 +275,7 @@ impl Link {
         body: Vec<u8>,
         timeout: Duration,
     ) -> Result<(), SendError> {
-        self.send_spoilt(peer, addresses, inbox, body, timeout, Spoil::None).await
+        self.send_opening((peer, addresses), inbox, body, Opening::Assumed, timeout, Spoil::None).await
     }
 
     /// The same, spoilt on its way. Success means that it went wrong as it should.
@@ -262,29 +291,61 @@ impl Link {
         timeout: Duration,
         spoil: Spoil,
     ) -> Result<(), SendError> {
+        self.send_opening((peer, addresses), inbox, body, Opening::Asked, timeout, spoil).await
+    }
+
+    /// As [`Self::send`], but asks the peer for the inbox before a byte of the message leaves.
+    ///
+    /// # Errors
+    /// [`SendError`], which says whether the message can have left.
+    pub async fn send_asking(
+        &self,
+        peer: &str,
+        addresses: &[String],
+        inbox: &str,
+        body: Vec<u8>,
+        timeout: Duration,
+    ) -> Result<(), SendError> {
+        self.send_opening((peer, addresses), inbox, body, Opening::Asked, timeout, Spoil::None).await
+    }
+
+    pub(super) async fn send_opening(
+        &self,
+        (peer, addresses): (&str, &[String]),
+        inbox: &str,
+        body: Vec<u8>,
+        opening: Opening,
+        timeout: Duration,
+        spoil: Spoil,
+    ) -> Result<(), SendError> {
         let deadline = Instant::now() + timeout;
         let peer: PeerId =
             peer.parse().map_err(|error| SendError::not_sent(format!("{peer:?} is no peer ID: {error}")))?;
-        let addresses = addresses.iter().map(|text| multiaddress(text)).collect::<Result<Vec<_>, _>>();
-        let addresses = addresses.map_err(|error| SendError::not_sent(error.to_string()))?;
+        let addresses = addresses.iter().map(|text| address_of(text, peer)).collect::<Result<Vec<_>, _>>()?;
         if body.len() > MAX_BODY_SENT {
             return Err(SendError::not_sent(format!(
                 "the message has {} bytes, more than {MAX_BODY_SENT}",
                 body.len()
             )));
         }
-        let slots = self.slots(peer);
-        let slot = timeout_at(deadline, slots.acquire()).await;
-        let Ok(Ok(_slot)) = slot else {
-            return Err(SendError::not_sent(format!("{UNDER_WAY} messages to this peer are under way already")));
+        let Ok(_slot) = timeout_at(deadline, self.shared.slots.take(peer)).await else {
+            return Err(SendError::not_sent("too many messages to it are under way already"));
         };
-        self.connect(peer, addresses, deadline).await?;
-        let (done, sent) = oneshot::channel();
-        let within = deadline.saturating_duration_since(Instant::now());
-        if !self.ask(Command::Send { peer, inbox: inbox.to_owned(), body, within, spoil, done }).await {
-            return Err(SendError::not_sent("the link has stopped"));
+        let letter = Arc::new(Letter { peer, inbox: inbox.to_owned(), body, opening, spoil });
+        loop {
+            let (done, sent) = oneshot::channel();
+            let (letter, addresses) = (letter.clone(), addresses.clone());
+            let within = deadline.saturating_duration_since(Instant::now());
+            if !self.ask(Command::Send { letter, addresses: addresses.clone(), within, done }).await {
+                return Err(SendError::not_sent("the link has stopped"));
+            }
+            match sent.await {
+                Ok(Outcome::Sent) => return Ok(()),
+                Ok(Outcome::Failed(error)) => return Err(error),
+                Ok(Outcome::NotConnected) => self.connect(peer, addresses, deadline).await?,
+                Err(_) => return Err(SendError::Unknown { cause: "the link has stopped".to_owned() }),
+            }
         }
-        sent.await.unwrap_or_else(|_| Err(SendError::Unknown { cause: "the link has stopped".to_owned() }))
     }
 
     /// Publishes a signed broadcast to those who listen to a topic. Success means that at least one connected peer is
@@ -333,6 +394,13 @@ impl Link {
         }
     }
 
+    /// Says that something this peer sent was dropped. A peer that gives cause for that too often is cut off.
+    pub(super) async fn complain(&self, peer: &str, about: Dropped) {
+        if let (Ok(peer), true) = (peer.parse(), about.is_fault()) {
+            self.ask(Command::Complain { peer }).await;
+        }
+    }
+
     /// Stops the swarm, whatever other handles there are, and waits until its connections are closed.
     pub async fn stop(self) {
         let (done, stopped) = oneshot::channel();
@@ -341,17 +409,12 @@ impl Link {
         }
     }
 
-    async fn ask(&self, command: Command) -> bool {
-        self.shared.commands.send(command).await.is_ok()
+    pub(super) fn downgrade(&self) -> WeakLink {
+        WeakLink(Arc::downgrade(&self.shared))
     }
 
-    fn slots(&self, peer: PeerId) -> Arc<Semaphore> {
-        const MANY: usize = 1024;
-        let mut slots = self.shared.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        if slots.len() > MANY {
-            slots.retain(|_, slots| Arc::strong_count(slots) > 1);
-        }
-        slots.entry(peer).or_insert_with(|| Arc::new(Semaphore::new(UNDER_WAY))).clone()
+    pub(super) async fn ask(&self, command: Command) -> bool {
+        self.shared.commands.send(command).await.is_ok()
     }
 }
 
@@ -376,6 +439,18 @@ fn multiaddress(address: &str) -> Result<Multiaddr, LinkError> {
     let wrong =
         |error: libp2p::multiaddr::Error| LinkError::Address { address: address.to_owned(), cause: error.to_string() };
     address.parse().map_err(wrong)
+}
+
+/// The address of this peer, which may end in its peer ID.
+fn address_of(text: &str, peer: PeerId) -> Result<Multiaddr, SendError> {
+    let mut address = multiaddress(text).map_err(|error| SendError::not_sent(error.to_string()))?;
+    let Some(Protocol::P2p(named)) = address.iter().last() else { return Ok(address) };
+    if named != peer {
+        let cause = format!("{text} is the address of another node than {peer}. Correct the address, or the DID");
+        return Err(SendError::not_sent(cause));
+    }
+    address.pop();
+    Ok(address)
 }
 
 async fn listen_on(swarm: &mut Swarm<Behaviour>, address: &str) -> Result<(), LinkError> {

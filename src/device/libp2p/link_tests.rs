@@ -2,13 +2,20 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use futures::StreamExt;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
+use super::abuse::FAULTS;
+use super::behaviour::Opening;
 use super::counters::Dropped;
+use super::frame::MAX_BODY;
 use super::link::{InboundFrame, Link, LinkConfig, LinkError, MAX_BODY_SENT, SendError, Via};
-use super::rig::{random_key, until};
-use super::task::{FEW, LONG};
+use super::peers::ConnectedPeer;
+use super::rig::{Frozen, random_key, until};
+use super::spoil::Spoil;
+use super::task::{Command, Letter, Outcome};
+use super::waiting::FRAMES;
 use crate::capability::Key;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -46,6 +53,136 @@ async fn messages_of_every_size_arrive_whole() {
     assert_eq!(link.counters().frames_out(), 9);
     assert_eq!(device.counters().frames_in(), 9);
     assert!(link.connected(device.peer_id()).await);
+}
+
+/// Sends what a link itself would refuse to.
+async fn send_any(link: &Link, peer: &str, body: Vec<u8>) {
+    let letter = Letter {
+        peer: peer.parse().unwrap(),
+        inbox: "root".to_owned(),
+        body,
+        opening: Opening::Asked,
+        spoil: Spoil::None,
+    };
+    let (done, sent) = oneshot::channel();
+    let command = Command::Send { letter: letter.into(), addresses: Vec::new(), within: SOON, done };
+    assert!(link.ask(command).await);
+    assert!(!matches!(sent.await.unwrap(), Outcome::NotConnected), "it is not connected");
+}
+
+#[tokio::test]
+async fn the_longest_message_is_taken_and_one_byte_more_is_not() {
+    let (device, mut arrived) = listening(random_key(), LOOPBACK, &["root"]).await;
+    let link = dialing().await;
+    link.send(device.peer_id(), &device.listen_addresses().await, "root", Vec::new(), SOON).await.unwrap();
+    assert_eq!(next(&mut arrived).await.body.len(), 0);
+    assert_eq!((MAX_BODY, MAX_BODY_SENT), (1_048_576, 1_048_568));
+    send_any(&link, device.peer_id(), vec![7; MAX_BODY]).await;
+    assert_eq!(next(&mut arrived).await.body, vec![7; MAX_BODY]);
+    send_any(&link, device.peer_id(), vec![7; MAX_BODY + 1]).await;
+    until("it is counted", async || device.counters().dropped(Dropped::TooLong) == 1).await;
+    assert!(arrived.try_recv().is_err());
+    assert!(link.connected(device.peer_id()).await, "the connection is kept");
+}
+
+#[tokio::test]
+async fn who_sends_too_much_that_is_no_message_is_cut_off() {
+    let (device, mut arrived) = listening(random_key(), LOOPBACK, &["root"]).await;
+    let addresses = device.listen_addresses().await;
+    let (bad, good) = (dialing().await, dialing().await);
+    for link in [&bad, &good] {
+        link.send(device.peer_id(), &addresses, "root", Vec::new(), SOON).await.unwrap();
+        next(&mut arrived).await;
+    }
+    let faults = u64::from(FAULTS);
+    let wrong = async |number: u64| {
+        send_any(&bad, device.peer_id(), vec![0; MAX_BODY + 1]).await;
+        until("it is counted", async || device.counters().dropped(Dropped::TooLong) == number).await;
+    };
+    for number in 1..faults {
+        wrong(number).await;
+    }
+    assert!(bad.connected(device.peer_id()).await && device.counters().cut_off() == 0, "too early");
+    wrong(faults).await;
+    until("it is cut off", async || device.peers().iter().all(|peer| peer.peer != bad.peer_id())).await;
+    assert_eq!(device.counters().cut_off(), 1);
+    let again = bad.send(device.peer_id(), &addresses, "root", b"again".to_vec(), Duration::from_secs(1)).await;
+    assert!(again.is_err(), "it is let in again");
+    let back = device.send(bad.peer_id(), &[LOOPBACK.to_owned()], "user-1", Vec::new(), SOON).await;
+    assert!(matches!(&back, Err(SendError::NotSent { cause }) if cause.contains("for a while")), "{back:?}");
+    good.send(device.peer_id(), &addresses, "root", b"good".to_vec(), SOON).await.unwrap();
+    assert_eq!(next(&mut arrived).await.body, b"good");
+}
+
+#[tokio::test]
+async fn complaints_about_messages_count_like_broken_streams() {
+    let (device, mut arrived) = listening(random_key(), LOOPBACK, &["root"]).await;
+    let link = dialing().await;
+    link.send(device.peer_id(), &device.listen_addresses().await, "root", Vec::new(), SOON).await.unwrap();
+    next(&mut arrived).await;
+    for _ in 0..FAULTS {
+        device.complain(link.peer_id(), Dropped::UnknownContinuation).await;
+    }
+    for _ in 1..FAULTS {
+        device.complain(link.peer_id(), Dropped::Undecodable).await;
+    }
+    assert!(device.connected(link.peer_id()).await);
+    device.complain(link.peer_id(), Dropped::Undecodable).await;
+    until("it is cut off", async || !device.connected(link.peer_id()).await).await;
+}
+
+#[tokio::test]
+async fn names_are_resolved_and_an_address_may_name_its_peer() {
+    let (device, mut arrived) = listening(random_key(), LOOPBACK, &["root"]).await;
+    let link = dialing().await;
+    let port = device.listen_addresses().await[0].rsplit('/').next().unwrap().to_owned();
+    let stranger = random_key().did().peer_id();
+    let foreign = [format!("/dns4/localhost/tcp/{port}/p2p/{stranger}")];
+    let refused = link.send(device.peer_id(), &foreign, "root", b"x".to_vec(), SOON).await;
+    let Err(SendError::NotSent { cause }) = refused else { panic!("{refused:?}") };
+    assert!(cause.contains(&stranger) && cause.contains(device.peer_id()), "{cause}");
+    assert_eq!((link.counters().failed_dials(), link.counters().connections()), (0, 0));
+    let own = [format!("/dns4/localhost/tcp/{port}/p2p/{}", device.peer_id())];
+    link.send(device.peer_id(), &own, "root", b"named".to_vec(), SOON).await.unwrap();
+    assert_eq!(next(&mut arrived).await.body, b"named");
+    let unnamed = [format!("/dns4/localhost/tcp/{port}")];
+    dialing().await.send(device.peer_id(), &unnamed, "root", b"unnamed".to_vec(), SOON).await.unwrap();
+    assert_eq!(next(&mut arrived).await.body, b"unnamed");
+}
+
+#[tokio::test]
+async fn who_is_connected_is_known_and_how_far_away() {
+    let (device, _arrived) = listening(random_key(), LOOPBACK, &["root"]).await;
+    let link = dialing().await;
+    assert_eq!((link.peers(), link.rtt(device.peer_id())), (Vec::new(), None));
+    link.send(device.peer_id(), &device.listen_addresses().await, "root", Vec::new(), SOON).await.unwrap();
+    until("a ping is answered", async || link.rtt(device.peer_id()).is_some()).await;
+    let rtt = link.rtt(device.peer_id());
+    assert!(rtt < Some(Duration::from_secs(5)), "{rtt:?}");
+    assert_eq!(link.peers(), [ConnectedPeer { peer: device.peer_id().to_owned(), rtt }]);
+    assert_eq!(device.peers().len(), 1);
+    device.stop().await;
+    until("the loss is noticed", async || link.peers().is_empty()).await;
+    assert_eq!(link.rtt("nobody"), None);
+}
+
+#[tokio::test]
+async fn a_link_that_stops_ends_what_is_under_way() {
+    let key = random_key();
+    let stuck = Frozen::start(key.clone()).await;
+    let link = dialing().await;
+    link.send(&stuck.peer, &stuck.addresses, "root", Vec::new(), SOON).await.unwrap();
+    stuck.freeze();
+    let sending = tokio::spawn({
+        let (link, peer) = (link.clone(), stuck.peer.clone());
+        async move { link.send_asking(&peer, &[], "root", b"x".to_vec(), SOON).await }
+    });
+    // Commands are obeyed in turn: after this answer the message is on its way.
+    tokio::task::yield_now().await;
+    assert!(link.connected(&stuck.peer).await);
+    link.stop().await;
+    let ended = timeout(Duration::from_secs(5), sending).await.expect("it is still under way").unwrap();
+    assert!(ended.is_err(), "{ended:?}");
 }
 
 #[tokio::test]
@@ -195,27 +332,25 @@ async fn messages_that_nobody_takes_are_counted() {
 }
 
 #[tokio::test]
-async fn long_messages_are_not_queued_behind_many() {
+async fn one_peer_cannot_fill_the_room_for_all() {
     let (device, mut arrived) = listening(random_key(), LOOPBACK, &["root"]).await;
     let addresses = device.listen_addresses().await;
-    let link = dialing().await;
-    let send = async |length: usize| {
-        link.send(device.peer_id(), &addresses, "root", vec![0; length], SOON).await.unwrap();
-    };
-    for _ in 0..FEW {
-        send(1).await;
+    let (greedy, modest) = (dialing().await, dialing().await);
+    let full = async || device.counters().dropped(Dropped::QueueFull) > 0;
+    let sending = futures::stream::iter(0..4 * FRAMES)
+        .map(|_| greedy.send(device.peer_id(), &addresses, "root", b"greedy".to_vec(), SOON));
+    let mut sending = std::pin::pin!(sending.buffer_unordered(32));
+    while !full().await {
+        sending.next().await.expect("its share is never full").unwrap();
     }
-    until("all wait", async || device.counters().frames_in() == FEW as u64).await;
-    send(LONG + 1).await;
-    until("the long one is dropped", async || device.counters().dropped(Dropped::QueueFull) == 1).await;
-    send(LONG).await;
-    for want in std::iter::repeat_n(1, FEW).chain([LONG]) {
-        assert_eq!(next(&mut arrived).await.body.len(), want);
+    modest.send(device.peer_id(), &addresses, "root", b"modest".to_vec(), SOON).await.unwrap();
+    until("it arrives", async || device.counters().frames_in() > device.counters().dropped(Dropped::QueueFull)).await;
+    // Those that could be taken at once come first; then they take turns.
+    let mut before = 0;
+    while next(&mut arrived).await.peer != modest.peer_id() {
+        before += 1;
+        assert!(before < FRAMES / 8, "others wait behind all messages of one");
     }
-    // When few wait it is taken.
-    send(LONG + 1).await;
-    assert_eq!(next(&mut arrived).await.body.len(), LONG + 1);
-    assert_eq!(device.counters().dropped(Dropped::QueueFull), 1);
 }
 
 #[tokio::test]

@@ -9,9 +9,12 @@
 //!                              └─ gossipsub (broadcasts)
 //! ```
 
+mod abuse;
 mod adapter;
 mod backoff;
 mod behaviour;
+mod breaker;
+mod budget;
 mod client;
 mod counters;
 mod frame;
@@ -20,15 +23,22 @@ mod identify;
 mod link;
 mod message;
 mod names;
+mod peers;
 mod pending;
 mod probe;
+mod redial;
+mod slots;
 mod spoil;
 mod substream;
 mod swarm;
+mod tally;
 mod task;
+mod waiting;
 
 #[cfg(test)]
 mod adapter_tests;
+#[cfg(test)]
+mod behaviour_tests;
 #[cfg(test)]
 mod client_tests;
 #[cfg(test)]
@@ -43,5 +53,6 @@ mod spoil_tests;
 pub use client::DmsClient;
 pub use counters::{Dropped, LinkCounters};
 pub use link::{InboundFrame, Link, LinkConfig, LinkError, MAX_BODY_SENT, PublishError, SendError, Via};
+pub use peers::ConnectedPeer;
 pub use probe::{Found, ProbeError, probe};
 pub use spoil::{Spoil, Spoiling};

@@ -10,10 +10,10 @@ use libp2p::swarm::{DialError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, identify};
 use tokio::time::{Instant, timeout_at};
 
-use super::behaviour::{FrameEvent, SendFailure};
+use super::behaviour::{FrameEvent, Opening, SendFailure};
+use super::redial::root_cause;
 use super::spoil::{Spoil, Spoiling};
 use super::swarm::{self, Behaviour, BehaviourEvent};
-use super::task::root_cause;
 use crate::capability::{Did, DidError, Envelope, Handle, Key, Nanos};
 
 /// What a node may be told by anybody. Whether it answers is its own affair; that it takes the message shows what it is.
@@ -164,7 +164,7 @@ impl Probe<'_> {
         mut deadline: Instant,
     ) -> Result<(), ProbeError> {
         let within = deadline.saturating_duration_since(Instant::now());
-        swarm.behaviour_mut().frame.send(peer, "root", message, within, Spoil::None);
+        swarm.behaviour_mut().frame.send(peer, ("root", message), Opening::Asked, within, Spoil::None);
         let not_dms =
             |cause: String| Err(ProbeError::NotDms { address: self.address.to_owned(), peer: peer.to_string(), cause });
         let mut taken = false;

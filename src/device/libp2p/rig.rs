@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::{AsyncRead, AsyncWrite};
 use tokio::io::{DuplexStream, ReadBuf};
 
+use super::link::{Link, LinkConfig};
 use crate::capability::{Envelope, Handle, Key, Nanos};
 
 /// One end of a pipe that gives and takes at most `piece` bytes at a time, and, if `moody`, is not ready every other time
@@ -70,6 +71,61 @@ impl AsyncWrite for Choppy {
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         tokio::io::AsyncWrite::poll_shutdown(Pin::new(&mut self.pipe), cx)
+    }
+}
+
+/// A node in a thread of its own, which can be made to do nothing at all while its connections stay open.
+pub(super) struct Frozen {
+    pub(super) peer: String,
+    pub(super) addresses: Vec<String>,
+    orders: std::sync::mpsc::Sender<Freeze>,
+    thaw: std::sync::Mutex<Vec<std::sync::mpsc::Sender<()>>>,
+}
+
+struct Freeze {
+    begun: std::sync::mpsc::Sender<()>,
+    end: std::sync::mpsc::Receiver<()>,
+}
+
+impl Frozen {
+    pub(super) async fn start(key: Key) -> Self {
+        let (started, start) = tokio::sync::oneshot::channel();
+        let (orders, freeze) = std::sync::mpsc::channel::<Freeze>();
+        let node = async move {
+            let config = LinkConfig {
+                key,
+                listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
+                inboxes: vec!["root".to_owned()],
+                topics: Vec::new(),
+            };
+            let (link, _arrived) = Link::start(config).await.unwrap();
+            started.send((link.peer_id().to_owned(), link.listen_addresses().await)).unwrap();
+            loop {
+                match freeze.try_recv() {
+                    // Here the thread stands still, and with it all that the node does.
+                    Ok(Freeze { begun, end }) => {
+                        begun.send(()).unwrap();
+                        let _ = end.recv();
+                    }
+                    Err(std::sync::mpsc::TryRecvError::Empty) => tokio::time::sleep(Duration::from_millis(2)).await,
+                    Err(std::sync::mpsc::TryRecvError::Disconnected) => return,
+                }
+            }
+        };
+        std::thread::spawn(move || {
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(node);
+        });
+        let (peer, addresses) = start.await.unwrap();
+        Self { peer, addresses, orders, thaw: std::sync::Mutex::default() }
+    }
+
+    /// From now on it does nothing, until this is dropped.
+    pub(super) fn freeze(&self) {
+        let (begun, begin) = std::sync::mpsc::channel();
+        let (thaw, end) = std::sync::mpsc::channel();
+        self.orders.send(Freeze { begun, end }).unwrap();
+        begin.recv().unwrap();
+        self.thaw.lock().unwrap().push(thaw);
     }
 }
 

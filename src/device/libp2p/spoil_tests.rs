@@ -1,7 +1,9 @@
 //! What goes wrong on purpose, and no more than that.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::budget::Share;
 use super::frame::{frame, read_body};
 use super::link::{InboundFrame, Link, LinkConfig};
 use super::rig::{compat, random_key, until};
@@ -75,7 +77,10 @@ async fn a_slow_reader_takes_its_time_and_gets_it_all() {
         let (mut here, there) = tokio::io::duplex(4096);
         tokio::io::AsyncWriteExt::write_all(&mut here, &frame(&body)).await.unwrap();
         let begun = tokio::time::Instant::now();
-        assert_eq!(read_body(&mut spoiling.reading(compat(there))).await.unwrap(), body);
+        assert_eq!(
+            read_body(&mut spoiling.reading(compat(there)), &mut Arc::<Share>::default().begin()).await.unwrap(),
+            body
+        );
         assert_eq!(begun.elapsed() >= BETWEEN_PIECES * 15, slowly, "{:?}", begun.elapsed());
     }
 }

@@ -9,9 +9,36 @@ use futures::{AsyncRead, AsyncWrite};
 
 use super::identify;
 use super::message::{self, Collector, Kind};
+use super::names;
 
 /// Longest message of a peer during negotiation.
 const MAX_TALK: usize = 1024;
+/// Data of this side that go out in one piece with an assumed proposal.
+const TOGETHER: usize = 16 << 10;
+
+/// Data followed a proposal that was taken for granted, and the peer did not agree to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NotAgreed {
+    /// It said no.
+    #[error("the node has no such inbox")]
+    NoSuchInbox,
+    /// It said nothing, or nothing that makes sense.
+    #[error("the stream ended before the node agreed to take the message")]
+    Ended,
+}
+
+impl NotAgreed {
+    /// Whether this is why something failed.
+    pub(super) fn of(error: &io::Error) -> Option<Self> {
+        error.get_ref()?.downcast_ref().copied()
+    }
+}
+
+impl From<NotAgreed> for io::Error {
+    fn from(why: NotAgreed) -> Self {
+        Self::new(io::ErrorKind::ConnectionRefused, why)
+    }
+}
 
 /// A substream as the muxer gives it, with translated names.
 #[derive(Debug)]
@@ -50,6 +77,8 @@ enum Phase {
     Talk,
     /// The other direction has to go on first.
     Turn,
+    /// The answer to a proposal that was taken for granted. Read side only.
+    Echo,
     /// One identify message, whose names are translated too. Write side only.
     Identify,
     /// Data of the protocol that was agreed on.
@@ -72,6 +101,10 @@ struct Negotiation {
     tx_at: usize,
     /// What follows once the peer accepted the last proposal.
     tx_next: Phase,
+    /// What is to be written waits for the first data, so that both go out in one piece.
+    tx_held: bool,
+    /// The proposal that was taken for granted, as it was written.
+    assumed: Vec<u8>,
 }
 
 impl Negotiation {
@@ -88,6 +121,8 @@ impl Negotiation {
             tx_out: Vec::new(),
             tx_at: 0,
             tx_next: Phase::Raw,
+            tx_held: false,
+            assumed: Vec::new(),
         }
     }
 
@@ -105,6 +140,7 @@ impl Negotiation {
             }
             match self.rx {
                 Phase::Raw | Phase::Identify => return Pin::new(io).poll_read(cx, out),
+                Phase::Echo => ready!(self.poll_echo(io, cx))?,
                 // After the proposal of a lazy peer its data follow at once: nothing more may be read as a message
                 // before this side has answered.
                 Phase::Turn => {
@@ -126,6 +162,29 @@ impl Negotiation {
                 }
             }
         }
+    }
+
+    /// Reads what the peer says to the proposal that was taken for granted.
+    fn poll_echo<S>(&mut self, io: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<()>>
+    where
+        S: AsyncRead + Unpin,
+    {
+        let mut piece = [0; 256];
+        let wanted = self.rx_message.missing().min(piece.len());
+        let read = ready!(Pin::new(io).poll_read(cx, &mut piece[..wanted])).unwrap_or(0);
+        if read == 0 {
+            return Poll::Ready(Err(NotAgreed::Ended.into()));
+        }
+        match self.rx_message.take(&piece[..read]) {
+            Ok(None) => {}
+            Ok(Some(message)) if message == message::HEADER => {}
+            Ok(Some(message)) if message == self.assumed => self.rx = Phase::Raw,
+            Ok(Some(message)) if message::is_not_available(&message) => {
+                return Poll::Ready(Err(NotAgreed::NoSuchInbox.into()));
+            }
+            Ok(Some(_)) | Err(_) => return Poll::Ready(Err(NotAgreed::Ended.into())),
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn hand_out(&mut self, out: &mut [u8]) -> usize {
@@ -171,7 +230,17 @@ impl Negotiation {
                 Phase::Talk | Phase::Identify => return Poll::Ready(self.collect(bytes)),
                 // The peer has not answered yet and this side goes on: it took the proposal for accepted.
                 Phase::Turn => self.tx = self.tx_next,
-                Phase::Raw => {
+                Phase::Raw | Phase::Echo if self.tx_held => {
+                    self.tx_held = false;
+                    let together = bytes.len().min(TOGETHER);
+                    self.tx_out.extend_from_slice(&bytes[..together]);
+                    // What is left of it goes with the next write or flush.
+                    return match self.poll_drain(io, cx) {
+                        Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                        Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(together)),
+                    };
+                }
+                Phase::Raw | Phase::Echo => {
                     ready!(self.poll_drain(io, cx))?;
                     return Pin::new(io).poll_write(cx, bytes);
                 }
@@ -204,6 +273,7 @@ impl Negotiation {
         self.tx_out.extend(message::to_wire(message)?);
         match (self.role, message::kind(message)) {
             (_, Kind::Header) => {}
+            (Role::Dialer, Kind::Name) if names::is_assumed(message) => self.assume(message),
             (Role::Dialer, _) => {
                 self.tx_next = if message == b"/ipfs/id/push/1.0.0\n" { Phase::Identify } else { Phase::Raw };
                 self.tx = Phase::Turn;
@@ -215,6 +285,13 @@ impl Negotiation {
             (Role::Listener, Kind::NotAvailable | Kind::List) => self.go_on_reading(Phase::Talk),
         }
         Ok(())
+    }
+
+    /// Answers the proposal in the place of the peer, whose own answer is read later.
+    fn assume(&mut self, proposal: &[u8]) {
+        self.rx_ready = [message::with_length(message::HEADER), message::with_length(proposal)].concat();
+        self.assumed = names::unmarked(proposal).to_vec();
+        (self.rx, self.tx, self.tx_held) = (Phase::Echo, Phase::Raw, true);
     }
 
     fn go_on_reading(&mut self, rx: Phase) {
@@ -241,6 +318,7 @@ impl Negotiation {
 
     /// An identify message that is cut short goes out as it is: it is not for this layer to refuse it.
     fn finish(&mut self) {
+        self.tx_held = false;
         if self.tx == Phase::Identify {
             let cut = self.tx_message.give_up();
             self.tx_out.extend(cut);
@@ -275,6 +353,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Substream<S> {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Self { io, negotiation } = self.get_mut();
         if let Some(talk) = negotiation {
+            if talk.tx_held {
+                return Poll::Ready(Ok(()));
+            }
             ready!(talk.poll_drain(io, cx))?;
             if talk.is_settled() {
                 *negotiation = None;

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use libp2p::allow_block_list::{self, BlockedPeers};
 use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::identity::Keypair;
 use libp2p::swarm::NetworkBehaviour;
@@ -19,9 +20,10 @@ const IDLE: Duration = Duration::from_hours(1);
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 const PING_EVERY: Duration = Duration::from_secs(10);
 const PONG_WITHIN: Duration = Duration::from_secs(5);
-/// Streams in negotiation, or in the middle of a message, on one connection at a time: more than the requests that we have
-/// on their way to a peer, and so the replies. Each may hold a message in memory.
-const NEGOTIATING_STREAMS: usize = 64;
+/// Streams in negotiation, or in the middle of a message, on one connection at a time: many more than the requests that we
+/// have on their way to a peer, so that some which never end do not keep the replies from coming. What they hold in memory
+/// is bounded by itself.
+const NEGOTIATING_STREAMS: usize = 256;
 /// One, and another for a peer that came back before its loss was noticed.
 const CONNECTIONS_A_PEER: u32 = 2;
 const INCOMING_CONNECTIONS: u32 = 1024;
@@ -30,6 +32,7 @@ const PENDING_INCOMING_CONNECTIONS: u32 = 64;
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
     limits: connection_limits::Behaviour,
+    pub(super) kept_out: allow_block_list::Behaviour<BlockedPeers>,
     pub(super) frame: FrameBehaviour,
     pub(super) gossip: Gossip,
     identify: identify::Behaviour,
@@ -46,6 +49,7 @@ impl Behaviour {
             .with_agent_version(concat!("dms-operator/", env!("CARGO_PKG_VERSION")).to_owned());
         Self {
             limits: connection_limits::Behaviour::new(limits),
+            kept_out: allow_block_list::Behaviour::default(),
             frame: FrameBehaviour::new(inboxes, spoiling.clone()),
             gossip,
             identify: identify::Behaviour::new(identify),

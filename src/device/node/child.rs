@@ -24,6 +24,7 @@ use super::{
     figures::{Figures, Phase},
     output::{self, Log},
 };
+use crate::device::dms::Stream;
 
 /// Tells the child that its standard input is a pipe of its parent, at whose end it has to end too.
 pub const PARENT_PIPE: &str = "HOSTING_PARENT_PIPE";
@@ -146,8 +147,8 @@ async fn watch(mut child: Child, figures: &Arc<Figures>, log: &Arc<Log>, stop: &
     // Taken out, since waiting for a child closes its input, and the child ends with it.
     let input = child.stdin.take();
     let readers = [
-        child.stdout.take().map(|pipe| follow(pipe, "stdout", log, Some(figures))),
-        child.stderr.take().map(|pipe| follow(pipe, "stderr", log, None)),
+        child.stdout.take().map(|pipe| follow(pipe, Stream::Stdout, log, Some(figures))),
+        child.stderr.take().map(|pipe| follow(pipe, Stream::Stderr, log, None)),
     ];
     let ended = tokio::select! {
         status = child.wait() => Some(status),
@@ -182,10 +183,10 @@ async fn end(child: &mut Child) {
 
 fn follow(
     pipe: impl AsyncRead + Unpin + Send + 'static,
-    name: &'static str,
+    stream: Stream,
     log: &Arc<Log>,
     figures: Option<&Arc<Figures>>,
 ) -> JoinHandle<()> {
     let (log, figures) = (Arc::clone(log), figures.cloned());
-    tokio::spawn(async move { output::follow(pipe, name, &log, figures.as_deref()).await })
+    tokio::spawn(async move { output::follow(pipe, stream, &log, figures.as_deref()).await })
 }

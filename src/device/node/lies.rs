@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    behaviours::Behaviour,
     faults::{Fate, Kind},
+    serving::{Behaviour, OfDeployments, OfNode},
 };
 use crate::capability::Key;
 
@@ -14,24 +14,27 @@ const ABSURD: u64 = 1 << 62;
 
 /// Makes an answer untrue, as the fate of its message wants.
 pub(super) fn tell(behaviour: Behaviour, fate: &Fate, payload: &mut Value) {
-    if behaviour == Behaviour::Manifest {
+    let other_peer = |peer: &str| json!(Key::from_seed(Sha256::digest(peer).into()).did().peer_id());
+    if behaviour == Behaviour::Node(OfNode::PeersSelf) && fate.is(Kind::ForeignPeer) {
+        change(payload.pointer_mut("/id"), other_peer);
+    }
+    if behaviour == Behaviour::Deployment(OfDeployments::Manifest) {
         if fate.is(Kind::ForeignId) {
             change(payload.pointer_mut("/manifest/id"), |id| json!(hex::encode(Sha256::digest(id))));
         }
         if fate.is(Kind::ForeignPeer) {
             for node in payload.pointer_mut("/manifest/nodes").and_then(Value::as_object_mut).into_iter().flatten() {
-                let other = |peer: &str| json!(Key::from_seed(Sha256::digest(peer).into()).did().peer_id());
-                change(node.1.get_mut("peer"), other);
+                change(node.1.get_mut("peer"), other_peer);
             }
         }
     }
-    if behaviour == Behaviour::Status {
+    if behaviour == Behaviour::Deployment(OfDeployments::Status) {
         if fate.is(Kind::ForeignId) {
             rename_allocations(payload);
         }
         if fate.is(Kind::ImpossibleUsage) {
-            // In turns: too much, and less than was told before.
-            let bytes = if fate.number.is_multiple_of(2) { ABSURD } else { 0 };
+            // Now too much, now less than was told before.
+            let bytes = if fate.lot.is_multiple_of(2) { ABSURD } else { 0 };
             for (_, info) in payload.get_mut("allocation_info").and_then(Value::as_object_mut).into_iter().flatten() {
                 for counter in ["network_rx_bytes", "network_tx_bytes"] {
                     if let Some(usage) = info.get_mut("resource_usage").and_then(Value::as_object_mut) {

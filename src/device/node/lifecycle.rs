@@ -22,10 +22,12 @@ use super::{
     Clock, Entry,
     child::{self, Journal, Program},
     course::Course,
-    ensemble::{self, Runnable},
+    durable::StateError,
+    ensemble::{self, Ensemble, Runnable},
     figures::{Figures, Phase},
-    output::Log,
-    state::{Given, Record, StateError, Store},
+    onboarding::{Amounts, NotOnboarded, Onboarding},
+    output::{self, Log},
+    state::{Given, Record, Store},
 };
 use crate::{
     capability::Nanos,
@@ -58,10 +60,11 @@ pub(super) struct Site {
 pub(super) struct Lifecycle {
     pub site: Site,
     pub store: Store,
+    pub onboarding: Onboarding,
     clock: Clock,
     course: Arc<Course>,
     works: Mutex<Works>,
-    /// Held while ports are chosen and written down, so that no two deployments choose the same.
+    /// Held while ports and resources are chosen and written down, so that no two deployments choose the same.
     choosing: tokio::sync::Mutex<()>,
 }
 
@@ -75,6 +78,8 @@ type FiguresByKey = Arc<OnceLock<BTreeMap<String, Arc<Figures>>>>;
 
 struct Work {
     stop: CancellationToken,
+    /// Cancelled when the work has ended, for whatever reason.
+    ended: CancellationToken,
     task: JoinHandle<()>,
     figures: FiguresByKey,
 }
@@ -91,8 +96,9 @@ pub(super) enum NotStopped {
 }
 
 impl Lifecycle {
-    pub(super) fn new(site: Site, store: Store, clock: Clock, course: Arc<Course>) -> Self {
-        Self { site, store, clock, course, works: Mutex::default(), choosing: tokio::sync::Mutex::default() }
+    pub(super) fn new(site: Site, store: Store, onboarding: Onboarding, clock: Clock, course: Arc<Course>) -> Self {
+        let (works, choosing) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self { site, store, onboarding, clock, course, works, choosing }
     }
 
     pub(super) fn now(&self) -> Nanos {
@@ -119,15 +125,60 @@ impl Lifecycle {
         if works.closed || works.by_id.contains_key(id) {
             return;
         }
-        let (stop, figures) = (CancellationToken::new(), FiguresByKey::default());
+        let (stop, ended, figures) = (CancellationToken::new(), CancellationToken::new(), FiguresByKey::default());
+        let over = ended.clone();
         let (this, of) = (Arc::clone(self), id.to_owned());
         let deployed = Arc::clone(self).deploy(of.clone(), stop.clone(), Arc::clone(&figures));
         let task = tokio::spawn(async move {
             deployed.await;
             // Who stops it has taken it out already; it may have ended by itself.
             this.works().by_id.remove(&of);
+            over.cancel();
         });
-        works.by_id.insert(id.to_owned(), Work { stop, task, figures });
+        works.by_id.insert(id.to_owned(), Work { stop, ended, task, figures });
+    }
+
+    /// What is cancelled when the work on a deployment has ended; `None`, when it is not worked on.
+    pub(super) fn end_of(&self, id: &str) -> Option<CancellationToken> {
+        self.works().by_id.get(id).map(|work| work.ended.clone())
+    }
+
+    /// What allocation `key` of a deployment prints.
+    pub(super) fn log_of(&self, id: &str, key: &str) -> Log {
+        Log::new(output::directory(&self.directory_of(id), key))
+    }
+
+    /// What is given to deployments, `except` for one.
+    pub(super) async fn used(&self, except: Option<&str>) -> Amounts {
+        let records = self.store.all().await;
+        let placed = records.iter().filter(|record| is_placed(record) && Some(record.id.as_str()) != except);
+        placed
+            .filter_map(|record| ensemble::read(&record.ensemble).ok())
+            .fold(Amounts::default(), |sum, ensemble| sum.plus(Amounts::of_ensemble(&ensemble)))
+    }
+
+    /// Percent of a core, and bytes of memory, that all children use.
+    pub(super) fn usage(&self) -> (f64, u64) {
+        let figures: Vec<FiguresByKey> = self.works().by_id.values().map(|work| Arc::clone(&work.figures)).collect();
+        let all = figures.iter().filter_map(|figures| figures.get()).flat_map(BTreeMap::values);
+        all.map(|figures| figures.usage()).fold((0.0, 0), |(percent, memory), usage| {
+            (percent + usage.cpu_usage_percent, memory + usage.memory_used_bytes)
+        })
+    }
+
+    /// Begins to offer `wanted`, which must hold what runs already.
+    pub(super) async fn onboard(&self, wanted: Amounts) -> Result<(), NotOnboarded> {
+        let _choosing = self.choosing.lock().await;
+        self.onboarding.onboard(wanted, self.used(None).await).await
+    }
+
+    /// Offers nothing any more, unless something runs.
+    pub(super) async fn offboard(&self) -> Result<(), NotOnboarded> {
+        let _choosing = self.choosing.lock().await;
+        if self.store.all().await.iter().any(is_placed) {
+            return Err(NotOnboarded::Running);
+        }
+        self.onboarding.offboard().await
     }
 
     /// Stops a running deployment.
@@ -195,7 +246,6 @@ impl Lifecycle {
 
     async fn deploy(self: Arc<Self>, id: String, stop: CancellationToken, figures: FiguresByKey) {
         let Some((record, runnables)) = self.find_place(&id, &stop).await else { return };
-        let log = Arc::new(Log::new(self.directory_of(&id)));
         let children = stop.child_token();
         let mut tasks = Vec::new();
         let mut by_key = BTreeMap::new();
@@ -204,8 +254,9 @@ impl Lifecycle {
             let own = Arc::new(Figures::new(given.received, given.sent));
             by_key.insert(runnable.key.clone(), Arc::clone(&own));
             let journal = Kept { lifecycle: Arc::clone(&self), id: id.clone(), key: runnable.key.clone() };
+            let log = Arc::new(self.log_of(&id, &runnable.key));
             let program = self.program(&id, runnable, &given);
-            let supervised = child::supervise(program, own, Arc::clone(&log), Arc::new(journal), children.clone());
+            let supervised = child::supervise(program, own, log, Arc::new(journal), children.clone());
             tasks.push(tokio::spawn(supervised));
         }
         let by_key = figures.get_or_init(|| by_key);
@@ -268,6 +319,7 @@ impl Lifecycle {
             return Ok((record.clone(), runnables));
         }
         let _choosing = self.choosing.lock().await;
+        self.check_room(record, &ensemble).await?;
         let given = self.give(record, &runnables).await?;
         let provisioning = |record: &mut Record| {
             record.state = DeploymentState::Provisioning;
@@ -279,6 +331,13 @@ impl Lifecycle {
             Ok(None) => Err("its record is gone".to_owned()),
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    /// Whether what is offered holds this deployment beside those that have a place.
+    async fn check_room(&self, record: &Record, ensemble: &Ensemble) -> Result<(), String> {
+        let offered = self.onboarding.offered().ok_or("the node is not onboarded")?;
+        let wanted = self.used(Some(&record.id)).await.plus(Amounts::of_ensemble(ensemble));
+        wanted.excess(&offered).map_or(Ok(()), |what| Err(format!("not enough {what} is left")))
     }
 
     /// Gives each allocation its public port, the same as before if it had one.
@@ -364,6 +423,12 @@ impl Lifecycle {
         }
     }
 
+    /// While this is held, no deployment gets a place and nothing is on- or offboarded.
+    #[cfg(test)]
+    pub(super) async fn hold_places(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.choosing.lock().await
+    }
+
     /// The deployments that are worked on.
     #[cfg(test)]
     pub(super) fn at_work(&self) -> Vec<String> {
@@ -388,6 +453,11 @@ impl Work {
 /// Full allocation id of a manifest key.
 pub(super) fn allocation_id(deployment: &str, key: &str) -> String {
     format!("{deployment}_{key}")
+}
+
+/// Whether something was given to it and not given back.
+fn is_placed(record: &Record) -> bool {
+    !record.state.is_over() && !record.allocations.is_empty()
 }
 
 fn ports_of(record: &Record) -> Vec<u16> {

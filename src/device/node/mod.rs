@@ -8,13 +8,17 @@
 //! deadline, as a deployment does for which nobody bids.
 //!
 //! Where it differs from DMS, it is stricter: a `deployment/new` whose (sender, nonce) was taken before is dropped until
-//! the message has expired, since DMS itself has no replay protection; and a deployment that is not over cannot be deleted.
+//! the message has expired, since DMS itself has no replay protection; one with the marks of a deployment of the same owner
+//! that is not over is answered with that one; and a deployment that is not over cannot be deleted. What it does not serve
+//! stands with what it does, in `serving`.
 //!
 //! [`Node`] has no network: frames in, frames out. [`RunningNode`] is one that listens.
 
-mod behaviours;
+mod admission;
 mod child;
+mod copies;
 mod course;
+mod durable;
 mod ensemble;
 mod faults;
 mod figures;
@@ -23,10 +27,13 @@ mod lies;
 mod lifecycle;
 mod network;
 mod offer;
+mod onboarding;
 mod output;
 mod reply;
 mod sending;
+mod serving;
 mod state;
+mod trust;
 mod wire;
 
 #[cfg(test)]
@@ -41,24 +48,33 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::{sync::mpsc, task::JoinSet, time};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinSet,
+    time,
+};
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    behaviours::Answer,
+    admission::{Counted, Limits, Slot},
+    copies::Copies,
     course::Course,
     faults::Fate,
     judge::Dropped,
     lifecycle::{Lifecycle, Site},
+    onboarding::Onboarding,
+    serving::Answer,
+    trust::Trust,
     wire::Wire,
 };
 pub use self::{
     child::{LISTEN, PARENT_PIPE, PORT},
+    durable::StateError,
     faults::{Faults, Kind, UnknownFault},
     network::RunningNode,
     offer::Offer,
     reply::OutboundFrame,
-    state::{Given, Record, StateError, Store},
+    state::{Given, Record, Store, Taken},
     wire::{WIRE_LOG, WireLine},
 };
 use crate::{
@@ -101,8 +117,10 @@ pub struct NodeConfig {
     pub bind: IpAddr,
     /// Under which name or address public ports are reached.
     pub public_host: String,
-    /// What it offers.
+    /// What the machine has to offer.
     pub offer: Offer,
+    /// Whether all of it is offered from the first start on. Later starts go on with what was set meanwhile.
+    pub onboarded: bool,
     /// What goes wrong on purpose, unless the file [`FAULTS_FILE`] says otherwise.
     pub faults: Faults,
     /// Whether to write [`WIRE_LOG`].
@@ -162,10 +180,11 @@ pub struct Node(Arc<Served>);
 
 struct Served {
     key: Key,
-    context: Context,
+    trust: Trust,
+    copies: Copies,
+    limits: Limits,
     addresses: Vec<String>,
     public_host: String,
-    offer: Offer,
     course: Arc<Course>,
     spoiling: OnceLock<Spoiling>,
     held: Mutex<Vec<OutboundFrame>>,
@@ -180,8 +199,10 @@ impl fmt::Debug for Node {
     }
 }
 
-/// Messages worked on at a time; more wait their turn.
-const AT_A_TIME: usize = 64;
+/// KiB of messages held at a time; more wait their turn.
+const HELD: usize = 64 * 1024;
+/// KiB that each message counts at least, so that small ones are bounded in number.
+const LEAST_HELD: u32 = 4;
 /// How long messages being worked on are waited for when the node is stopped.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -201,6 +222,7 @@ impl Node {
             bind,
             public_host,
             offer,
+            onboarded,
             faults,
             wire_log,
             clock,
@@ -212,15 +234,30 @@ impl Node {
         let course = Arc::new(Course::new(faults, &directory));
         let clock = course.clock(clock);
         let store = Store::open_on(&directory, disk(&course))?;
+        let trust = Trust::open(&directory, context, clock())?;
+        let onboarding = Onboarding::open(&directory, &offer, onboarded)?;
         let wire = Wire::open(&directory, wire_log).map_err(NodeError::WireLog)?;
         // The counter begins with the time, as in DMS, so that it does not fall over restarts.
         let nonce = AtomicU64::new(clock().0);
         let site = Site { peer: key.did().peer_id(), image_digest, program, entry, bind, directory };
-        let lifecycle = Arc::new(Lifecycle::new(site, store, clock, Arc::clone(&course)));
+        let lifecycle = Arc::new(Lifecycle::new(site, store, onboarding, clock, Arc::clone(&course)));
         lifecycle.resume().await;
+        let (copies, limits) = (Copies::default(), Limits::default());
         let (spoiling, held) = (OnceLock::new(), Mutex::default());
-        let served =
-            Served { key, context, addresses, public_host, offer, course, spoiling, held, wire, nonce, lifecycle };
+        let served = Served {
+            key,
+            trust,
+            copies,
+            limits,
+            addresses,
+            public_host,
+            course,
+            spoiling,
+            held,
+            wire,
+            nonce,
+            lifecycle,
+        };
         Ok(Self(Arc::new(served)))
     }
 
@@ -238,18 +275,28 @@ impl Node {
         stop: CancellationToken,
     ) {
         let mut working = JoinSet::new();
-        loop {
+        let held = Arc::new(Semaphore::new(HELD));
+        while let Some(frame) = next(&mut inbound, &stop).await {
             while working.try_join_next().is_some() {}
-            tokio::select! {
-                () = stop.cancelled() => break,
-                frame = inbound.recv(), if working.len() < AT_A_TIME => {
-                    let Some(frame) = frame else { break };
-                    // Drawn in the order in which messages come, so that a seed fixes the course.
-                    let fate = self.0.course.message();
-                    working.spawn(Arc::clone(&self.0).receive(frame, fate, outbound.clone(), stop.clone()));
+            let slot = match self.0.limits.enter(vec![Counted::Sender(frame.peer.clone())]) {
+                Ok(slot) => slot,
+                Err(reason) => {
+                    self.0.wire.dropped("", &frame.peer, reason);
+                    continue;
                 }
-                Some(_) = working.join_next(), if working.len() >= AT_A_TIME => {}
-            }
+            };
+            let weight = u32::try_from(frame.body.len() / 1024).unwrap_or(u32::MAX).max(LEAST_HELD);
+            let room = tokio::select! {
+                () = stop.cancelled() => break,
+                room = Arc::clone(&held).acquire_many_owned(weight) => room,
+            };
+            // Drawn in the order in which messages come, so that a seed fixes the course.
+            let fate = self.0.course.message();
+            let receiving = Arc::clone(&self.0).receive(frame, slot, fate, outbound.clone(), stop.clone());
+            working.spawn(async move {
+                receiving.await;
+                drop(room);
+            });
         }
         // What was begun is ended: a shutdown half done would leave a deployment in between.
         let ended = async { while working.join_next().await.is_some() {} };
@@ -276,6 +323,7 @@ impl Served {
     async fn receive(
         self: Arc<Self>,
         frame: InboundFrame,
+        slot: Slot,
         fate: Fate,
         outbound: mpsc::Sender<OutboundFrame>,
         stop: CancellationToken,
@@ -285,7 +333,7 @@ impl Served {
             self.wire.dropped("", &frame.peer, "Fault");
             return;
         }
-        let judged = match judge::judge(&frame, &self.context, self.lifecycle.now()) {
+        let judged = match judge::judge(&frame, &self.trust.current(), &self.limits, self.lifecycle.now()) {
             Ok(judged) => judged,
             Err(Dropped { behaviour, reason, message }) => {
                 tracing::debug!(peer = frame.peer, behaviour, reason, message, "a message was dropped");
@@ -296,14 +344,16 @@ impl Served {
         let (mut payload, begins) = match self.answer(&judged, &fate).await {
             Answer::Reply(payload) => (payload, None),
             Answer::Took(payload, id) => (payload, Some(id)),
-            Answer::Duplicate => {
-                self.wire.dropped(&judged.envelope.behaviour, &frame.peer, "Replayed");
+            Answer::Dropped(reason) => {
+                self.wire.dropped(&judged.envelope.behaviour, &frame.peer, reason);
                 return;
             }
         };
         self.wire.accepted(&judged.envelope.behaviour, &frame.peer);
         lies::tell(judged.behaviour, &fate, &mut payload);
         let reply = self.reply(&judged, &fate, &payload);
+        // Who has its reply may ask for the next thing, so it must not count any more then.
+        drop((slot, judged.slot));
         // Without a delay the reply goes first, as in DMS; a delay delays the reply and not the work.
         if fate.delay > Duration::ZERO {
             self.begin(begins);
@@ -328,6 +378,14 @@ impl Served {
 fn disk(course: &Arc<Course>) -> state::Disk {
     let course = Arc::clone(course);
     Arc::new(move || course.write())
+}
+
+/// The next frame; `None`: there are no more, or the node is being stopped.
+async fn next(inbound: &mut mpsc::Receiver<InboundFrame>, stop: &CancellationToken) -> Option<InboundFrame> {
+    tokio::select! {
+        () = stop.cancelled() => None,
+        frame = inbound.recv() => frame,
+    }
 }
 
 /// The digest in `name@sha256:<64 hex digits>`.

@@ -1,35 +1,150 @@
-//! What a child prints: counters of network traffic are read, everything else goes into a file of bounded size.
+//! What a child prints: counters of network traffic are read, everything else is kept, the newest of it, and can be read
+//! by offset.
+//!
+//! Each piece of a log is a file named by the offset of its first byte, `stdout.<offset>.log`. When the last has grown
+//! full the next is begun and all but these two are removed, so a log does not grow for ever and an offset always means
+//! the same byte.
 
 use std::{
+    collections::BTreeMap,
     fs::{File, OpenOptions},
-    io::{self, Write as _},
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
 };
 
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 
 use super::figures::Figures;
+use crate::device::dms::Stream;
 
 /// Longest piece of a line that is held in memory.
 const LONGEST_LINE: u64 = 8 * 1024;
-/// A log that has grown to this is put aside as `<name>.log.1`, in place of the one before.
-const LARGEST_LOG: u64 = 8 * 1024 * 1024;
+/// A piece that has grown to this is followed by another.
+const LARGEST_PIECE: u64 = 8 * 1024 * 1024;
 
-/// The directory into which the output of one deployment is written.
-#[derive(Debug)]
+/// What one allocation has printed.
+#[derive(Clone, Debug)]
 pub(super) struct Log {
     directory: PathBuf,
+}
+
+/// Some bytes of a log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Excerpt {
+    /// Where they begin; later than asked for, when what was before is gone.
+    pub offset: u64,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// Where the log ends for now.
+    pub end: u64,
+}
+
+impl Excerpt {
+    /// Where the next one begins.
+    pub(super) fn next(&self) -> u64 {
+        self.offset.saturating_add(length(&self.bytes))
+    }
 }
 
 impl Log {
     pub(super) const fn new(directory: PathBuf) -> Self {
         Self { directory }
     }
+
+    /// At most `most` bytes from `offset` on.
+    pub(super) fn read(&self, stream: Stream, offset: u64, most: u64) -> io::Result<Excerpt> {
+        let pieces = self.pieces(stream)?;
+        let (Some((first, _)), Some((last, path))) = (pieces.first_key_value(), pieces.last_key_value()) else {
+            return Ok(Excerpt { offset, ..Excerpt::default() });
+        };
+        let end = last.saturating_add(std::fs::metadata(path)?.len());
+        let mut excerpt = Excerpt { offset: offset.max(*first), bytes: Vec::new(), end };
+        for (begins, path) in &pieces {
+            let (at, left) = (excerpt.next(), most.saturating_sub(length(&excerpt.bytes)));
+            if left > 0 && *begins <= at {
+                let mut file = File::open(path)?;
+                file.seek(SeekFrom::Start(at - begins))?;
+                file.take(left).read_to_end(&mut excerpt.bytes)?;
+            }
+        }
+        // It may have grown meanwhile.
+        excerpt.end = excerpt.end.max(if excerpt.bytes.is_empty() { 0 } else { excerpt.next() });
+        Ok(excerpt)
+    }
+
+    /// The files by the offset of their first byte; none when nothing was printed yet.
+    fn pieces(&self, stream: Stream) -> io::Result<BTreeMap<u64, PathBuf>> {
+        let entries = match std::fs::read_dir(&self.directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+            entries => entries?,
+        };
+        let mut pieces = BTreeMap::new();
+        for entry in entries {
+            let entry = entry?;
+            if let Some(begins) = begins_of(&entry.file_name().to_string_lossy(), stream) {
+                pieces.insert(begins, entry.path());
+            }
+        }
+        Ok(pieces)
+    }
+
+    /// The piece to write to: the last one, or one after it when that is full.
+    fn open(&self, stream: Stream) -> io::Result<Piece> {
+        std::fs::create_dir_all(&self.directory)?;
+        let mut pieces = self.pieces(stream)?;
+        let mut begins = 0;
+        if let Some((last, path)) = pieces.last_key_value() {
+            let size = std::fs::metadata(path)?.len();
+            begins = if size < LARGEST_PIECE { *last } else { last.saturating_add(size) };
+        }
+        let path = self.directory.join(format!("{}.{begins}.log", stream.name()));
+        let file = OpenOptions::new().create(true).append(true).open(&path)?;
+        let size = file.metadata()?.len();
+        pieces.insert(begins, path);
+        for gone in pieces.values().rev().skip(2) {
+            std::fs::remove_file(gone)?;
+        }
+        Ok(Piece { file, size })
+    }
 }
 
-/// Copies `pipe` into `<name>.log` until its end; lines with counters go to `figures` instead.
-pub(super) async fn follow(pipe: impl AsyncRead + Unpin, name: &str, log: &Log, figures: Option<&Figures>) {
-    let path = log.directory.join(format!("{name}.log"));
+fn begins_of(name: &str, stream: Stream) -> Option<u64> {
+    name.strip_prefix(stream.name())?.strip_prefix('.')?.strip_suffix(".log")?.parse().ok()
+}
+
+fn length(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}
+
+struct Piece {
+    file: File,
+    size: u64,
+}
+
+/// Writes one stream of one process.
+struct Writer<'a> {
+    log: &'a Log,
+    stream: Stream,
+    piece: Option<Piece>,
+}
+
+impl Writer<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut piece = match self.piece.take() {
+            Some(piece) if piece.size < LARGEST_PIECE => piece,
+            _ => self.log.open(self.stream)?,
+        };
+        // After an error the piece is opened anew, since nobody knows how much of the line it took.
+        piece.file.write_all(bytes)?;
+        piece.size = piece.size.saturating_add(length(bytes));
+        self.piece = Some(piece);
+        Ok(())
+    }
+}
+
+/// Keeps what comes out of `pipe` until its end; lines with counters go to `figures` instead.
+pub(super) async fn follow(pipe: impl AsyncRead + Unpin, stream: Stream, log: &Log, figures: Option<&Figures>) {
+    let mut writer = Writer { log, stream, piece: None };
     let mut reader = BufReader::new(pipe);
     let mut line = Vec::new();
     loop {
@@ -40,8 +155,8 @@ pub(super) async fn follow(pipe: impl AsyncRead + Unpin, name: &str, log: &Log, 
         }
         if let (Some(figures), Some((received, sent))) = (figures, usage_of(&line)) {
             figures.count(received, sent);
-        } else if let Err(error) = append(&path, &line) {
-            tracing::debug!(%error, file = %path.display(), "output of an allocation was lost");
+        } else if let Err(error) = writer.write(&line) {
+            tracing::debug!(%error, directory = %log.directory.display(), "output of an allocation was lost");
         }
     }
 }
@@ -53,17 +168,24 @@ fn usage_of(line: &[u8]) -> Option<(u64, u64)> {
     Some((received.strip_prefix("rx=")?.parse().ok()?, sent.strip_prefix("tx=")?.parse().ok()?))
 }
 
-fn append(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = open(path)?;
-    if file.metadata()?.len() >= LARGEST_LOG {
-        std::fs::rename(path, path.with_extension("log.1"))?;
-        file = open(path)?;
+/// Copies all that is there of a log into a file, from `offset` on; gives where it ends.
+pub(super) fn copy(log: &Log, stream: Stream, offset: u64, into: &mut File, most: u64) -> io::Result<u64> {
+    const AT_ONCE: u64 = 1 << 20;
+    let (mut at, mut left) = (offset, most);
+    loop {
+        let excerpt = log.read(stream, at, left.min(AT_ONCE))?;
+        into.write_all(&excerpt.bytes)?;
+        left = left.saturating_sub(length(&excerpt.bytes));
+        at = excerpt.next().max(at);
+        if excerpt.bytes.is_empty() || at >= excerpt.end {
+            return Ok(at);
+        }
     }
-    file.write_all(bytes)
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
+/// The directory in which an allocation's log is kept, below that of its deployment.
+pub(super) fn directory(deployment: &Path, key: &str) -> PathBuf {
+    deployment.join("output").join(key)
 }
 
 #[cfg(test)]
@@ -85,21 +207,40 @@ mod tests {
         let figures = Figures::new(100, 200);
         let endless = "x".repeat(20_000);
         let output = format!("one\nusage rx=1 tx=2\n{endless}\nusage rx=5 tx=6\nlast");
-        let log = Log::new(directory.path().to_owned());
-        follow(output.as_bytes(), "stdout", &log, Some(&figures)).await;
-        let written = std::fs::read_to_string(directory.path().join("stdout.log")).unwrap();
-        assert_eq!(written, format!("one\n{endless}\nlast"));
+        let log = Log::new(directory.path().join("new"));
+        follow(output.as_bytes(), Stream::Stdout, &log, Some(&figures)).await;
+        let expected = format!("one\n{endless}\nlast").into_bytes();
+        let end = length(&expected);
+        assert_eq!(log.read(Stream::Stdout, 0, 1 << 20).unwrap(), Excerpt { offset: 0, bytes: expected, end });
+        assert_eq!(log.read(Stream::Stderr, 3, 1 << 20).unwrap(), Excerpt { offset: 3, ..Excerpt::default() });
         assert_eq!(figures.end(), (105, 206));
+        // The next process goes on where this one ended.
+        follow(&b"more"[..], Stream::Stdout, &log, None).await;
+        let tail = log.read(Stream::Stdout, end - 4, 6).unwrap();
+        assert_eq!((tail.bytes.as_slice(), tail.end), (&b"lastmo"[..], end + 4));
+        let mut copied = tempfile::tempfile().unwrap();
+        assert_eq!(copy(&log, Stream::Stdout, end, &mut copied, 3).unwrap(), end + 3);
+        assert_eq!(copied.metadata().unwrap().len(), 3);
     }
 
     #[test]
-    fn a_log_does_not_grow_for_ever() {
+    fn a_log_does_not_grow_for_ever_and_offsets_stay() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("stdout.log");
-        let full = vec![b'a'; usize::try_from(LARGEST_LOG).unwrap()];
-        append(&path, &full).unwrap();
-        append(&path, b"new").unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"new");
-        assert_eq!(std::fs::read(directory.path().join("stdout.log.1")).unwrap(), full);
+        let log = Log::new(directory.path().to_owned());
+        let mut writer = Writer { log: &log, stream: Stream::Stderr, piece: None };
+        for letter in *b"abc" {
+            writer.write(&vec![letter; usize::try_from(LARGEST_PIECE).unwrap()]).unwrap();
+        }
+        writer.write(b"dd").unwrap();
+        let read = |offset, most| log.read(Stream::Stderr, offset, most).unwrap();
+        let end = 3 * LARGEST_PIECE + 2;
+        // What was printed first is gone; that is told by where the rest begins.
+        let expected = Excerpt { offset: 2 * LARGEST_PIECE, bytes: b"cc".to_vec(), end };
+        assert_eq!(read(0, 2), expected);
+        let across = Excerpt { offset: end - 3, bytes: b"cdd".to_vec(), end };
+        assert_eq!(read(end - 3, 9), across);
+        assert_eq!(read(end, 9), Excerpt { offset: end, bytes: vec![], end });
+        assert_eq!(read(end + 7, 9), Excerpt { offset: end + 7, bytes: vec![], end });
+        assert_eq!(log.pieces(Stream::Stderr).unwrap().len(), 2);
     }
 }

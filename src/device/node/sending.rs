@@ -10,10 +10,10 @@ use tokio::{sync::mpsc, time};
 
 use super::{
     Served,
-    behaviours::Behaviour,
     faults::{Fate, Kind},
     judge::Judged,
     reply::{self, OutboundFrame},
+    serving::Behaviour,
 };
 use crate::{
     capability::Key,

@@ -1,13 +1,12 @@
 //! What the node keeps on disk: `state.json` in its directory.
 //!
-//! The file is replaced as a whole (temporary file, fsync, rename, fsync of the directory), so a crash leaves either the
-//! old or the new one. It holds the environment of allocations and thus secrets: only its owner may read it.
+//! It holds the environment of allocations and thus secrets.
 
 use std::{
     collections::BTreeMap,
     fmt,
     fs::File,
-    io::{self, Write as _},
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -16,7 +15,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
+use super::durable::{self, StateError};
 use crate::{
+    api::names::metadata as names,
     capability::{Did, Nanos},
     device::dms::DeploymentState,
 };
@@ -24,39 +25,6 @@ use crate::{
 const FILE: &str = "state.json";
 const LOCK: &str = "lock";
 const SCHEMA: u32 = 1;
-
-/// Why the state could not be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum StateError {
-    /// The disk did not do as asked.
-    #[error("the node could not {action} {}: {cause}", .path.display())]
-    Disk {
-        /// What was tried.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// What the system says.
-        #[source]
-        cause: io::Error,
-    },
-    /// Another process has it.
-    #[error("another node runs with the directory {}: stop it, or choose another --dir", .0.display())]
-    InUse(PathBuf),
-    /// It cannot be understood.
-    #[error("{} is not a state file that this version reads: {cause}. Move it away to start without deployments", .path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        cause: String,
-    },
-}
-
-impl StateError {
-    fn disk(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |cause| Self::Disk { action, path: path.to_owned(), cause }
-    }
-}
 
 /// One deployment.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,6 +87,33 @@ struct Kept {
 /// Says before each write whether the disk has room for it.
 pub(super) type Disk = Arc<dyn Fn() -> io::Result<()> + Send + Sync>;
 
+/// What came of taking a deployment up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It stands in the store now.
+    New,
+    /// The owner asked for the very same before: this is its id.
+    Known(String),
+    /// The same message was taken before.
+    Replayed,
+}
+
+/// Marks by which an operator tells one attempt of its own from every other, if all of them are there.
+fn marks(metadata: &BTreeMap<String, String>) -> Option<[&String; 8]> {
+    // The tag covers the others, but this node cannot check it.
+    let names = [
+        names::INSTALLATION,
+        names::NAMESPACE,
+        names::NAME,
+        names::UID,
+        names::ATTEMPT,
+        names::DEVICE,
+        names::DIGEST,
+        names::TAG,
+    ];
+    names.into_iter().filter_map(|name| metadata.get(name)).collect::<Vec<_>>().try_into().ok()
+}
+
 /// The state of one node, in memory and on disk. A change that could not be written has not happened.
 pub struct Store {
     directory: PathBuf,
@@ -147,6 +142,7 @@ impl Store {
         let path = directory.join(LOCK);
         let lock = File::create(&path).map_err(StateError::disk("open", &path))?;
         lock.try_lock().map_err(|_| StateError::InUse(directory.to_owned()))?;
+        durable::sweep(directory)?;
         let kept = read(&directory.join(FILE))?;
         Ok(Self { directory: directory.to_owned(), disk, kept: Arc::new(Mutex::new(kept)), _lock: lock })
     }
@@ -168,23 +164,30 @@ impl Store {
         self.kept.lock().await.seen.iter().any(|seen| seen.sender == *sender && seen.nonce == nonce)
     }
 
-    /// Takes a deployment up, unless the same message brought one before: `false` then. What is remembered of messages
-    /// is forgotten when they expire, since an expired one is dropped anyway.
+    /// Takes a deployment up, unless the same message brought one before, or one of the same owner that is not over has
+    /// the same marks. What is remembered of messages is forgotten when they expire, since an expired one is dropped anyway.
     ///
     /// # Errors
     /// [`StateError`], when it could not be written.
-    pub async fn take(&self, record: Record, nonce: u64, expires: Nanos) -> Result<bool, StateError> {
+    pub async fn take(&self, record: Record, nonce: u64, expires: Nanos) -> Result<Taken, StateError> {
         let kept = self.lock().await;
         if kept.seen.iter().any(|seen| seen.sender == record.owner && seen.nonce == nonce) {
-            return Ok(false);
+            return Ok(Taken::Replayed);
         }
         let mut next = kept.clone();
         let now = record.created_at;
         next.seen.retain(|seen| seen.expires >= now);
         next.seen.push(Seen { sender: record.owner.clone(), nonce, expires });
-        next.deployments.insert(record.id.clone(), record);
+        let twin = marks(&record.metadata).and_then(|own| {
+            let mut alive = kept.deployments.values().filter(|other| !other.state.is_over());
+            alive.find(|other| other.owner == record.owner && marks(&other.metadata).as_ref() == Some(&own))
+        });
+        let taken = twin.map_or(Taken::New, |twin| Taken::Known(twin.id.clone()));
+        if taken == Taken::New {
+            next.deployments.insert(record.id.clone(), record);
+        }
         self.replace(kept, next).await?;
-        Ok(true)
+        Ok(taken)
     }
 
     /// Changes one deployment. `change` says whether it changed anything; gives `None` when it did not or there is none.
@@ -225,6 +228,22 @@ impl Store {
         Ok(Some(true))
     }
 
+    /// Removes all deployments that are over and for which `chosen`; gives their ids.
+    ///
+    /// # Errors
+    /// [`StateError`], when it could not be written.
+    pub async fn prune(&self, chosen: impl Fn(&Record) -> bool) -> Result<Vec<String>, StateError> {
+        let kept = self.lock().await;
+        let over = |record: &&Record| record.state.is_over() && chosen(record);
+        let gone: Vec<String> = kept.deployments.values().filter(over).map(|record| record.id.clone()).collect();
+        if !gone.is_empty() {
+            let mut next = kept.clone();
+            next.deployments.retain(|id, _| !gone.contains(id));
+            self.replace(kept, next).await?;
+        }
+        Ok(gone)
+    }
+
     /// Whoever asked may stop waiting: what is written is then in memory all the same.
     async fn replace(&self, mut kept: OwnedMutexGuard<Kept>, next: Kept) -> Result<(), StateError> {
         let directory = self.directory.clone();
@@ -232,7 +251,7 @@ impl Store {
         let bytes =
             serde_json::to_vec(&next).map_err(|error| StateError::disk("encode", &path)(io::Error::other(error)))?;
         let disk = Arc::clone(&self.disk);
-        let write = move || disk().and_then(|()| write(&directory, &bytes)).map(|()| *kept = next);
+        let write = move || disk().and_then(|()| durable::replace(&directory, FILE, &bytes)).map(|()| *kept = next);
         let written = tokio::task::spawn_blocking(write).await;
         written.map_err(io::Error::other).and_then(|result| result).map_err(StateError::disk("write", &path))
     }
@@ -243,28 +262,10 @@ impl Store {
 }
 
 fn read(path: &Path) -> Result<Kept, StateError> {
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(Kept { schema: SCHEMA, deployments: BTreeMap::new(), seen: Vec::new() });
-        }
-        Err(error) => return Err(StateError::disk("read", path)(error)),
-    };
-    let damaged = |cause: String| StateError::Damaged { path: path.to_owned(), cause };
-    let value: Value = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
-    // The version first: another one may hold anything else.
-    if value.get("schema").and_then(Value::as_u64) != Some(u64::from(SCHEMA)) {
-        return Err(damaged(format!("its schema is not {SCHEMA}")));
+    match durable::read(path, SCHEMA)? {
+        None => Ok(Kept { schema: SCHEMA, deployments: BTreeMap::new(), seen: Vec::new() }),
+        Some(value) => serde_json::from_value(value).map_err(|error| StateError::damaged(path, &error)),
     }
-    serde_json::from_value(value).map_err(|error| damaged(error.to_string()))
-}
-
-fn write(directory: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = tempfile::Builder::new().prefix(".state-").tempfile_in(directory)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(directory.join(FILE)).map_err(|error| error.error)?;
-    File::open(directory)?.sync_all()
 }
 
 #[cfg(test)]
@@ -297,8 +298,8 @@ mod tests {
         let (old, new) = (record("old", 1), record("new", 2));
         {
             let store = Store::open(directory.path()).unwrap();
-            assert!(store.take(new.clone(), 7, Nanos(50)).await.unwrap());
-            assert!(store.take(old.clone(), 7, Nanos(50)).await.unwrap());
+            assert_eq!(store.take(new.clone(), 7, Nanos(50)).await.unwrap(), Taken::New);
+            assert_eq!(store.take(old.clone(), 7, Nanos(50)).await.unwrap(), Taken::New);
             assert!(matches!(Store::open(directory.path()), Err(StateError::InUse(_))));
         }
         let store = Store::open(directory.path()).unwrap();
@@ -306,9 +307,10 @@ mod tests {
         assert_eq!(store.get("old").await, Some(old.clone()));
         // The message of a removed deployment is not taken again, a later one is.
         assert_eq!(store.remove("old", |_| true).await.unwrap(), Some(true));
-        assert!(!store.take(old.clone(), 7, Nanos(50)).await.unwrap());
+        assert_eq!(store.take(old.clone(), 7, Nanos(50)).await.unwrap(), Taken::Replayed);
         assert!(store.has_seen(&old.owner, 7).await);
-        assert!(store.take(Record { created_at: Nanos(51), ..old.clone() }, 8, Nanos(60)).await.unwrap());
+        let later = Record { created_at: Nanos(51), ..old.clone() };
+        assert_eq!(store.take(later, 8, Nanos(60)).await.unwrap(), Taken::New);
         assert!(!store.has_seen(&old.owner, 7).await, "an expired message is forgotten");
     }
 
@@ -338,6 +340,70 @@ mod tests {
         std::fs::remove_dir_all(&inner).unwrap();
         assert!(matches!(store.take(record("a", 1), 1, Nanos(50)).await, Err(StateError::Disk { .. })));
         assert_eq!(store.all().await, []);
+    }
+
+    #[tokio::test]
+    async fn a_crash_between_writing_and_renaming_leaves_the_old_state() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = record("a", 1);
+        {
+            let store = Store::open(directory.path()).unwrap();
+            store.take(first.clone(), 1, Nanos(50)).await.unwrap();
+        }
+        // The next state, whole and without the record.
+        let next = json!({"schema": SCHEMA, "deployments": {}, "seen": []}).to_string();
+        let left = durable::crash_before_rename(directory.path(), next.as_bytes());
+        let store = Store::open(directory.path()).unwrap();
+        assert_eq!(store.all().await, [first]);
+        assert!(!left.exists(), "it may hold secrets");
+    }
+
+    #[tokio::test]
+    async fn a_twin_of_what_is_not_over_is_not_taken() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let marks = [
+            names::INSTALLATION,
+            names::NAMESPACE,
+            names::NAME,
+            names::UID,
+            names::ATTEMPT,
+            names::DEVICE,
+            names::DIGEST,
+            names::TAG,
+        ];
+        let metadata: BTreeMap<String, String> =
+            marks.iter().map(|name| ((*name).to_owned(), rand::random::<u32>().to_string())).collect();
+        let first = Record { metadata: metadata.clone(), ..record("first", 1) };
+        let owned = |id: &str| Record { id: id.into(), ..first.clone() };
+        assert_eq!(store.take(first.clone(), 1, Nanos(50)).await.unwrap(), Taken::New);
+        assert_eq!(store.take(owned("twin"), 2, Nanos(50)).await.unwrap(), Taken::Known("first".into()));
+        assert_eq!(store.take(owned("twin"), 2, Nanos(50)).await.unwrap(), Taken::Replayed);
+        assert_eq!(store.all().await, std::slice::from_ref(&first));
+
+        // Whatever differs, owner or mark, makes another deployment of it; so does a mark that is missing.
+        let mut others = vec![Record { metadata: metadata.clone(), ..record("stranger", 1) }];
+        for (index, name) in marks.iter().enumerate() {
+            let mut other = owned(&format!("changed-{index}"));
+            other.metadata.insert((*name).to_owned(), "other".into());
+            others.push(other);
+            let mut bare = owned(&format!("bare-{index}"));
+            bare.metadata.remove(*name);
+            others.push(bare);
+        }
+        for (nonce, other) in (10..).zip(others) {
+            assert_eq!(store.take(other.clone(), nonce, Nanos(50)).await.unwrap(), Taken::New, "{}", other.id);
+        }
+        let over = |record: &mut Record| {
+            record.state = DeploymentState::Failed;
+            true
+        };
+        store.change("first", Nanos(2), over).await.unwrap();
+        assert_eq!(store.take(owned("again"), 3, Nanos(50)).await.unwrap(), Taken::New);
+        let left = store.all().await.len();
+        assert_eq!(store.prune(|record| record.id != "first").await.unwrap(), Vec::<String>::new());
+        assert_eq!(store.prune(|_| true).await.unwrap(), ["first"]);
+        assert_eq!(store.all().await.len(), left - 1);
     }
 
     #[tokio::test]

@@ -33,6 +33,7 @@ impl Alone {
             bind: "127.0.0.1".parse().unwrap(),
             public_host: "127.0.0.1".to_owned(),
             offer: Offer { cores: 1.0, memory_bytes: 1e9, disk_bytes: 1e9 },
+            onboarded: true,
             faults: Faults::default(),
             wire_log: false,
             clock: wall_clock(),

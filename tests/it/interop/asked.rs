@@ -12,7 +12,7 @@ use dms_operator::{
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::{GoCaller, GoPeer, OurNode, SOON, grant, ours::hello, seed};
+use super::{GoCaller, OurNode, SOON, grant, ours::hello, seed};
 use crate::timed::Timed;
 
 #[tokio::test]
@@ -21,8 +21,7 @@ async fn our_node_tells_of_itself_as_go_reads_it() {
     let caller = seed();
     let did = Key::from_seed(caller).did().clone();
     let node = OurNode::start(&[&did]).await;
-    let other = GoPeer::serve(&[], &[]).await;
-    let (peer, nothing) = (other.target.did.peer_id(), json!({}));
+    let nothing = json!({});
     let mut go = GoCaller::start(&node, caller, &[]);
     let who = go.reply(path::PEERS_SELF, nothing.clone()).await;
     assert_eq!(who["id"], json!(node.peer_id()));
@@ -35,16 +34,30 @@ async fn our_node_tells_of_itself_as_go_reads_it() {
     assert_eq!((&status["did"], &status["network"]["p2p"]), (&json!(node.did()), &who));
     assert_eq!(go.reply(path::HEALTHCHECK, json!("")).await, json!({"OK": true, "Error": ""}));
     assert_eq!(go.reply(path::ONBOARDING_STATUS, nothing.clone()).await["onboarded"], json!(true));
-    let connected = go.reply(path::PEERS_CONNECT, json!({"Address": other.address()})).await;
-    assert_eq!(connected["Status"], "CONNECTED", "{connected}");
-    let peers = go.reply(path::PEERS_LIST, nothing.clone()).await;
-    let listed = |peer: &str| peers["Peers"].as_array().unwrap().contains(&json!(peer));
-    assert!(listed(&peer) && listed(&did.peer_id()), "{peers}");
-    assert_eq!(go.reply(path::PEERS_PING, json!({ "Host": peer })).await["Error"], "");
     let trusted = go.reply(path::CAP_LIST, json!({"Context": "dms"})).await;
     assert_eq!(trusted["Roots"], json!([{ "uri": did }]));
+    offers_resources(&mut go).await;
     assert_eq!(node.drops(), 0);
     node.stop().await;
+}
+
+/// It stops to, and begins again with less; it cannot offer more than there is.
+async fn offers_resources(go: &mut GoCaller) {
+    let cores =
+        async |go: &mut GoCaller, behaviour| go.reply(behaviour, json!({})).await["Resources"]["cpu"]["cores"].clone();
+    assert_eq!(cores(go, path::HARDWARE_SPEC).await, json!(4.0));
+    assert_eq!(cores(go, path::HARDWARE_USAGE).await, json!(0.0));
+    assert_eq!(go.reply(path::ONBOARDING_OFFBOARD, json!({})).await["success"], true);
+    assert_eq!(go.reply(path::ONBOARDING_STATUS, json!({})).await["onboarded"], false);
+    for (offered, taken) in [(5.0, false), (2.0, true)] {
+        let resources =
+            json!({"cpu": {"clock_speed": 1e9, "cores": offered}, "ram": {"size": 1e6}, "disk": {"size": 1e6}});
+        let request = json!({"NoGPU": true, "Config": {"onboarded_resources": resources}});
+        let reply = go.reply(path::ONBOARDING_ONBOARD, request).await;
+        assert_eq!(reply["success"], taken, "{reply}");
+    }
+    assert_eq!(go.reply(path::ONBOARDING_STATUS, json!({})).await["onboarded"], true);
+    assert_eq!(cores(go, path::RESOURCES_ONBOARDED).await, json!(2.0));
 }
 
 #[tokio::test]
@@ -58,12 +71,11 @@ async fn our_node_takes_tokens_and_revocations_from_go() {
     guest_of_node.send(ask.clone()).await;
     assert_eq!(guest_of_node.line().await["event"], "silent");
     let token = grant(&Key::from_seed(root), Key::from_seed(guest).did(), "/dms/node/peers");
-    let list = |token: &dms_operator::capability::Token| {
-        json!({"Token": {"tok": [serde_json::from_slice::<Value>(&token.to_json()).unwrap()]}})
-    };
+    let list = |token: &dms_operator::capability::Token| json!({"Token": {"tok": [serde_json::from_slice::<Value>(&token.to_json()).unwrap()]}});
     let done = json!({"OK": true, "Error": ""});
     assert_eq!(go.reply(path::CAP_REQUIRE, list(&token)).await, done);
-    guest_of_node.reply(path::PEERS_SELF, json!({})).await;
+    // No longer than the anchor.
+    guest_of_node.reply_to(json!({"behaviour": path::PEERS_SELF, "message": {}})).await;
     let revocation = dms_operator::capability::Token::revoke(&Key::from_seed(root), &token).unwrap();
     assert_eq!(go.reply(path::CAP_REVOKE, list(&revocation)).await, done);
     guest_of_node.send(ask).await;
@@ -113,6 +125,10 @@ async fn our_node_deploys_as_go_reads_it() {
         assert_eq!(go.reply(what, json!({})).await["error"], Value::Null, "{what}");
     }
     reads_logs(&mut go, &id).await;
+    let update =
+        json!({"EnsembleID": id, "Ensemble": dms::deployment_new_request(&hello(&node.peer_id()))["Ensemble"]});
+    let update = go.reply(path::DEPLOYMENT_UPDATE, update).await;
+    assert_eq!(update["OK"], false, "our node updates nothing: {update}");
     let done = json!({"OK": true, "Error": ""});
     assert_eq!(go.reply(path::DEPLOYMENT_SHUTDOWN, json!({ "ID": id })).await, done);
     assert_eq!(go.reply(path::DEPLOYMENT_SHUTDOWN, json!({ "ID": id })).await["Error"], "deployment is not running");
@@ -131,7 +147,8 @@ async fn reads_logs(go: &mut GoCaller, id: &str) {
         let deadline = Instant::now() + SOON;
         let (mut got, mut offset) = (Vec::new(), 0);
         while got != text.as_bytes() {
-            let request = json!({"AllocName": "device.web", "ack": offset, "offset": offset, "max_bytes": 3, "Stream": stream});
+            let request =
+                json!({"AllocName": "device.web", "ack": offset, "offset": offset, "max_bytes": 3, "Stream": stream});
             let chunk = go.reply(&behaviour, request).await;
             let data = STANDARD.decode(chunk["data"].as_str().unwrap_or_default()).unwrap();
             assert!(data.len() <= 3, "{chunk}");

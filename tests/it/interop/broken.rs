@@ -6,14 +6,17 @@ use dms_operator::{
     capability::Key,
     device::{
         CallError, DeviceClient as _, DeviceTarget,
-        dms::{self, path::PEERS_SELF},
+        dms::{
+            self,
+            path::{self, PEERS_SELF},
+        },
         libp2p::Dropped,
     },
 };
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 
-use super::{GoCaller, GoPeer, OurNode, SOON, client, ours::has_dropped, seed};
+use super::{GoCaller, GoPeer, OurNode, SOON, client, go_invokes, ours::has_dropped, seed, until};
 use crate::timed::Timed;
 
 #[tokio::test]
@@ -24,9 +27,13 @@ async fn a_frozen_go_peer_is_left_and_found_again() {
     let client = client(&key).await;
     dms::peers_self(&client, &go.target).await.unwrap();
     go.freeze();
-    let call = client.prepare(&go.target, PEERS_SELF, json!({}), SOON).unwrap();
-    let failed = client.send(&go.target, PEERS_SELF, call, Duration::from_secs(1)).await.unwrap_err();
-    // The connection stands, but the stream was never agreed on: no byte of the request has left.
+    let begun = Instant::now();
+    let failed = client.call(&go.target, PEERS_SELF, json!({}), Duration::from_secs(1)).await.unwrap_err();
+    assert!(begun.elapsed() < UNHINDERED, "{failed} after {:?}", begun.elapsed());
+    // The connection stands, but the stream is never agreed on: no byte of what must not be lost has left.
+    let new = path::DEPLOYMENT_NEW;
+    let call = client.prepare(&go.target, new, json!({}), SOON).unwrap();
+    let failed = client.send(&go.target, new, call, Duration::from_secs(1)).await.unwrap_err();
     assert!(matches!(failed, CallError::NotSent { .. }), "{failed}");
     assert!(!client.link().connected(&go.target.did.peer_id()).await, "a connection that takes nothing is closed");
     go.thaw();
@@ -78,9 +85,8 @@ async fn an_address_of_another_node_is_not_written_to() {
 async fn a_slow_reply_is_awaited() {
     let _timed = Timed::start();
     let key = Key::from_seed(seed());
-    let mut go = GoPeer::serve(&[key.did()], &[]).await;
+    let mut go = GoPeer::serve(&[key.did()], &["--spoil-reply", "slow"]).await;
     let client = client(&key).await;
-    go.lie("slow", 1).await;
     assert_eq!(dms::peers_self(&client, &go.target).await.unwrap(), go.who_it_is());
     go.tell_the_truth().await;
     has_dropped(&client, Dropped::UnknownContinuation, 1).await;
@@ -134,5 +140,22 @@ async fn a_slow_request_is_awaited() {
     let mut go = GoCaller::start(&node, caller, &["--polite"]);
     go.reply_to(json!({"behaviour": PEERS_SELF, "message": {}, "spoil": "slow"})).await;
     assert_eq!(node.drops(), 0);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn an_abuser_is_cut_off_and_nobody_else() {
+    let _timed = Timed::start();
+    let (stranger, caller) = (seed(), seed());
+    let node = OurNode::start(&[Key::from_seed(caller).did()]).await;
+    let mut abuser = GoCaller::start(&node, stranger, &[]);
+    let mut go = GoCaller::start(&node, caller, &[]);
+    go.reply(PEERS_SELF, json!({})).await;
+    abuser.send(json!({"behaviour": PEERS_SELF, "message": {}, "spoil": "too-long", "times": 500})).await;
+    until("the abuser is cut off", || node.link().counters().cut_off() == 1).await;
+    go.reply(PEERS_SELF, json!({})).await;
+    // It is not let in again, whatever it brings.
+    assert_ne!(go_invokes(&node, stranger, &["--timeout", "1s"]).await.0, Some(0));
+    assert_eq!(node.link().counters().cut_off(), 1);
     node.stop().await;
 }

@@ -113,7 +113,7 @@ impl Walk {
         assert_eq!(well, Outcome { ok: true, error: String::new() });
     }
 
-    async fn new(&self, spec: &EnsembleSpec, expires_in: Duration) -> NewReply {
+    async fn deploy(&self, spec: &EnsembleSpec, expires_in: Duration) -> NewReply {
         let request = dms::deployment_new_request(spec);
         let call = self.client.prepare(&self.target, path::DEPLOYMENT_NEW, request, expires_in).unwrap();
         let reply = self.client.send(&self.target, path::DEPLOYMENT_NEW, call, SOON).await.unwrap();
@@ -122,12 +122,12 @@ impl Walk {
 
     /// From new to Running, and through nothing but what lies between.
     async fn begins(&mut self, specs: &[EnsembleSpec]) -> Vec<String> {
-        let short = self.new(&specs[0], Duration::from_secs(58)).await;
+        let short = self.deploy(&specs[0], Duration::from_secs(58)).await;
         let too_short = "requested deployment time too short";
         assert_eq!((short.status, short.error.as_str()), (NewStatus::Error, too_short));
         let mut ids = Vec::new();
         for spec in specs {
-            let taken = self.new(spec, MINUTES).await;
+            let taken = self.deploy(spec, MINUTES).await;
             assert_eq!((taken.status, taken.error.as_str()), (NewStatus::Ok, ""));
             ids.push(taken.ensemble_id);
         }
@@ -352,12 +352,12 @@ impl Walk {
 /// What the Go peer says that an allocation wrote.
 fn written(allocation: &str, spelling: Spelling) -> Vec<u8> {
     let size = if spelling == Spelling::New { LOG_BYTES.0 } else { LOG_BYTES.1 };
-    let mut text = String::new();
+    let mut text = Vec::new();
     for number in 0.. {
         if text.len() >= size {
             break;
         }
-        text += &format!("{allocation} {number}\n");
+        text.extend(format!("{allocation} {number}\n").into_bytes());
     }
-    text.into_bytes()
+    text
 }

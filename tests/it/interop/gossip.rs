@@ -12,7 +12,7 @@ use dms_operator::{
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-use super::{GoCaller, GoPeer, OurNode, SOON, client, now, seed};
+use super::{GoCaller, GoPeer, OurNode, SOON, client, grant, now, seed};
 use crate::timed::Timed;
 
 const TOPIC: &str = "/nunet/revocation";
@@ -91,5 +91,40 @@ async fn our_node_passes_on_no_broadcast_that_is_wrong() {
         assert_eq!(node.drops(), sent);
     }
     go.reply(dms::path::PEERS_SELF, json!({})).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn our_node_takes_back_what_the_issuer_revokes_on_the_topic() {
+    let _timed = Timed::start();
+    let (root, guest, stranger) = (seed(), seed(), seed());
+    let node = OurNode::start(&[Key::from_seed(root).did()]).await;
+    let granted = grant(&Key::from_seed(root), Key::from_seed(guest).did(), "/dms/node/peers");
+    let revocation = Token::revoke(&Key::from_seed(root), &granted).unwrap();
+    let mut guest = GoCaller::start(&node, guest, &["--grant", &String::from_utf8(granted.to_json()).unwrap()]);
+    let ask = json!({"behaviour": dms::path::PEERS_SELF, "message": {}, "wait": 300});
+    guest.reply_to(ask.clone()).await;
+    let told = json!({"Token": {"tok": [serde_json::from_slice::<Value>(&revocation.to_json()).unwrap()]}});
+    let told = json!({"behaviour": REVOKE, "message": told, "topic": TOPIC});
+    // The revocation is good, and who tells of it has no right to.
+    let mut stranger = GoCaller::start(&node, stranger, &[]);
+    stranger.send(told.clone()).await;
+    assert_eq!(stranger.line().await["event"], "sent");
+    node.has_dropped("NotAnchored", 1).await;
+    guest.reply_to(ask.clone()).await;
+    let mut root = GoCaller::start(&node, root, &[]);
+    root.send(told).await;
+    assert_eq!(root.line().await["event"], "sent");
+    let silenced = async {
+        loop {
+            guest.send(ask.clone()).await;
+            if guest.line().await["event"] == "silent" {
+                return;
+            }
+        }
+    };
+    timeout(SOON, silenced).await.expect("what was revoked still holds");
+    node.has_dropped("Revoked", 1).await;
+    assert_eq!(node.drops(), 2);
     node.stop().await;
 }

@@ -74,6 +74,7 @@ impl OurNode {
             bind: [127, 0, 0, 1].into(),
             public_host: "127.0.0.1".to_owned(),
             offer: Offer { cores: 4.0, memory_bytes: 1e9, disk_bytes: 1e9 },
+            onboarded: true,
             faults: Faults::default(),
             wire_log: false,
             clock: wall_clock(),
@@ -96,16 +97,24 @@ impl OurNode {
         self.running.node().did().peer_id()
     }
 
+    pub fn did(&self) -> &Did {
+        self.running.node().did()
+    }
+
+    pub fn link(&self) -> &Link {
+        self.running.link()
+    }
+
     /// How many messages it dropped for this reason: by its own count and by that of its link.
     pub fn dropped(&self, reason: &str) -> u64 {
         let by_node = self.running.node().dropped().get(reason).copied().unwrap_or_default();
         let by_link = Dropped::ALL.into_iter().find(|one| one.code() == reason);
-        by_node + by_link.map_or(0, |one| self.running.link().counters().dropped(one))
+        by_node + by_link.map_or(0, |one| self.link().counters().dropped(one))
     }
 
     /// How many it dropped for whatever reason.
     pub fn drops(&self) -> u64 {
-        let counters = self.running.link().counters();
+        let counters = self.link().counters();
         self.running.node().dropped().values().sum::<u64>()
             + Dropped::ALL.into_iter().map(|reason| counters.dropped(reason)).sum::<u64>()
     }

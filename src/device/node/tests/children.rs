@@ -5,7 +5,7 @@ use std::{net::TcpListener, time::Duration};
 use serde_json::json;
 
 use super::rig::{Rig, WAIT, is_alive, until};
-use crate::device::dms::{DeploymentState, ResourceUsage, path};
+use crate::device::dms::{DeploymentState, ResourceUsage, Stream, path};
 
 #[tokio::test]
 async fn a_restart_keeps_ids_and_ports() {
@@ -84,8 +84,8 @@ async fn counters_go_on_over_incarnations() {
     rig.status_when(&id, |status| counted(&status.allocations[&key].resource_usage, 20, 40)).await;
     let reply = rig.call(path::DEPLOYMENT_STATUS, json!({"id": id})).await;
     assert_eq!(reply["allocation_info"][&key]["resource_usage"]["network_rx_bytes"], 0, "not asked for");
-    let log = std::fs::read_to_string(rig.directory.path().join("deployments").join(&id).join("stdout.log")).unwrap();
-    assert_eq!(log, "text\ntext\n");
+    let log = rig.node.0.lifecycle.log_of(&id, "device.web").read(Stream::Stdout, 0, 100).unwrap();
+    assert_eq!(log.bytes, b"text\ntext\n");
     rig.stop().await;
 }
 

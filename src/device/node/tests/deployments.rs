@@ -4,10 +4,10 @@ use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::{Value, json};
 
+use super::MINUTES;
 use super::rig::{Rig, WAIT, until};
 use crate::device::dms::{DeploymentState, ListPage, Manifest, NewReply, path, tolerant};
-
-const MINUTES: Duration = Duration::from_mins(5);
+use crate::plan::tag::{Installation, Marks};
 
 #[tokio::test]
 async fn a_deployment_lives_from_new_to_delete() {
@@ -103,6 +103,76 @@ async fn the_same_message_is_taken_once() {
 }
 
 #[tokio::test]
+async fn an_attempt_that_is_asked_for_twice_is_one_deployment() {
+    let mut rig = Rig::start().await;
+    let mut request = rig.request(WAIT, &[0]);
+    let device = rig.node_key.did().clone();
+    let marks = Marks {
+        namespace: "shop".into(),
+        name: "web".into(),
+        uid: "0b2f".into(),
+        attempt: 1,
+        device,
+        digest: "ab".repeat(32),
+    };
+    let ours = Installation::new("one".into(), rand::random());
+    request["Ensemble"]["v1"]["metadata"] = json!(ours.mark(&marks));
+    let id = rig.new_deployment(request.clone()).await;
+    assert_eq!(rig.new_deployment(request.clone()).await, id);
+    rig.until_state(&id, DeploymentState::Running).await;
+    let mut rig = rig.restart().await;
+    assert_eq!(rig.new_deployment(request.clone()).await, id);
+    assert_eq!((page(&mut rig, json!({})).await.total, rig.node.0.lifecycle.at_work()), (Some(1), vec![id.clone()]));
+    assert_eq!(rig.node.0.lifecycle.store.get(&id).await.unwrap().allocations["device.web"].incarnation, 2);
+
+    let mut next = request.clone();
+    next["Ensemble"]["v1"]["metadata"] = json!(ours.mark(&Marks { attempt: 2, ..marks }));
+    assert_ne!(rig.new_deployment(next).await, id);
+    assert_eq!(rig.call(path::DEPLOYMENT_SHUTDOWN, json!({"ID": id})).await["OK"], true);
+    assert_ne!(rig.new_deployment(request).await, id, "it is over");
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn only_what_is_over_is_pruned() {
+    let mut rig = Rig::start().await;
+    let (old, young, running) =
+        (rig.running(WAIT, &[]).await, rig.running(WAIT, &[]).await, rig.running(WAIT, &[]).await);
+    for id in [&old, &young] {
+        assert_eq!(rig.call(path::DEPLOYMENT_SHUTDOWN, json!({"ID": id})).await["OK"], true);
+    }
+    rig.pass(Duration::from_hours(1));
+    let refused = rig.call(path::DEPLOYMENT_PRUNE, json!({})).await;
+    assert!(refused["ok"] == false && refused["error"].as_str().unwrap().contains("before"), "{refused}");
+    let refused = rig.call(path::DEPLOYMENT_PRUNE, json!({"before": "tomorrow"})).await;
+    assert!(refused["error"].as_str().unwrap().contains("tomorrow"), "{refused}");
+    assert_eq!(rig.call(path::DEPLOYMENT_PRUNE, json!({"before": "2h"})).await, json!({"ok": true, "error": ""}));
+    assert_eq!(page(&mut rig, json!({})).await.total, Some(3), "nothing is so old");
+    assert_eq!(rig.call(path::DEPLOYMENT_PRUNE, json!({"before": "30m"})).await["ok"], true);
+    assert_eq!(page(&mut rig, json!({})).await.total, Some(1));
+    assert!(!rig.directory.path().join("deployments").join(&old).exists());
+    assert_eq!(rig.call(path::DEPLOYMENT_PRUNE, json!({"all": true})).await["ok"], true);
+    assert_eq!(rig.status(&running).await.state, Some(DeploymentState::Running));
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn an_update_is_refused_and_changes_nothing() {
+    let mut rig = Rig::start().await;
+    let id = rig.running(WAIT, &[]).await;
+    let pid = rig.written(&id, "pid").await;
+    let mut request = rig.request("exit", &[]);
+    for (which, why) in [(id.as_str(), "does not update"), ("other", "failed to get orchestrator")] {
+        request["EnsembleID"] = json!(which);
+        let refused = rig.call(path::DEPLOYMENT_UPDATE, request.clone()).await;
+        assert!(refused["OK"] == false && refused["Error"].as_str().unwrap().contains(why), "{refused}");
+    }
+    assert!(super::rig::is_alive(&pid));
+    assert_eq!(rig.status(&id).await.state, Some(DeploymentState::Running));
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn what_cannot_run_here_fails_at_its_deadline() {
     let mut rig = Rig::start().await;
     let mut null = rig.request(WAIT, &[]);
@@ -161,6 +231,15 @@ async fn a_list_is_paged_then_filtered() {
     let second = page(&mut rig, json!({"limit": 2, "offset": 2})).await;
     assert_eq!((found(&second), second.has_more, second.next_offset), (ids[2..].to_vec(), false, None));
     assert_eq!(found(&page(&mut rig, json!({"offset": 99})).await), Vec::<String>::new());
+
+    let middle = rig.node.0.lifecycle.store.get(&ids[1]).await.unwrap().created_at;
+    let (after, before) = (json!({"created_after": middle.to_string()}), json!({"created_before": middle.to_string()}));
+    assert_eq!(found(&page(&mut rig, after).await), ids[2..]);
+    assert_eq!(found(&page(&mut rig, before).await), ids[..1]);
+    let never = json!({"updated_before": middle.minus(Duration::from_hours(1)).to_string()});
+    assert_eq!(found(&page(&mut rig, never).await), Vec::<String>::new());
+    let ever = json!({"updated_after": middle.minus(Duration::from_hours(1)).to_string()});
+    assert_eq!(found(&page(&mut rig, ever).await), ids);
 
     let blue = page(&mut rig, json!({"limit": 1, "metadata": {"colour": "blue"}})).await;
     assert_eq!((found(&blue), blue.has_more, blue.total), (vec![], true, Some(0)), "as DMS filters: behind the cut");

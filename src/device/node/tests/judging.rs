@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Value, json};
 
+use super::MINUTES;
 use super::rig::{Rig, random_key, until};
 use crate::{
     capability::{Capability, Envelope, Key, Minting, Token, parse_token_list, token_list},
@@ -12,8 +13,6 @@ use crate::{
         node::{Node, NodeConfig, NodeError},
     },
 };
-
-const MINUTES: Duration = Duration::from_mins(5);
 
 /// A name, what is done to an envelope before it is signed, and the reason for which it is dropped.
 type Spoiled = (&'static str, Box<dyn Fn(&Rig, Envelope) -> (Key, Envelope)>, &'static str);
@@ -189,8 +188,8 @@ async fn a_node_tells_about_itself() {
     assert_eq!(about, json!({"id": peer, "listen_addr": "/ip4/127.0.0.1/tcp/1,/ip4/127.0.0.1/tcp/2"}));
     assert_eq!(rig.call(path::ONBOARDING_STATUS, json!({})).await, json!({"onboarded": true}));
     rig.running(super::rig::WAIT, &[0]).await;
-    let expected = json!({"OK": true, "Resources": {"cpu": {"clock_speed": 1e9, "cores": 3.5}, "ram": {"size": 900.0},
-                          "disk": {"size": 990.0}}});
+    let expected = json!({"OK": true, "Resources": {"cpu": {"clock_speed": 1e9, "cores": 39.5}, "ram": {"size": 9900.0},
+                          "disk": {"size": 9990.0}}});
     assert_eq!(rig.call(path::RESOURCES_FREE, json!({})).await, expected);
     rig.stop().await;
 }

@@ -16,11 +16,13 @@ use tokio::{sync::mpsc, task::JoinHandle, time};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    capability::{Capability, Context, Did, Envelope, Handle, Key, Minting, Nanos, Token, token_list},
+    capability::{
+        Capability, Context, Did, Envelope, Handle, Key, Minting, Nanos, Token, parse_token_list, token_list,
+    },
     device::{
         dms::{self, DeploymentState, ManifestReply, StatusReply, path},
         libp2p::{InboundFrame, Via},
-        node::{Entry, Faults, Node, NodeConfig, Offer, OutboundFrame},
+        node::{Entry, Faults, Node, NodeConfig, Offer, OutboundFrame, copies::Asked},
     },
     plan::build::{AllocationSpec, EnsembleSpec, PortSpec},
 };
@@ -68,7 +70,8 @@ pub fn config(directory: &Path, key: &Key, root: &Key, clock: &Arc<AtomicU64>) -
         entry: Entry { command: "-c", environment: &["GIVEN"] },
         bind: [127, 0, 0, 1].into(),
         public_host: "192.0.2.1".into(),
-        offer: Offer { cores: 4.0, memory_bytes: 1000.0, disk_bytes: 1000.0 },
+        offer: Offer { cores: 40.0, memory_bytes: 10_000.0, disk_bytes: 10_000.0 },
+        onboarded: true,
         faults: Faults::default(),
         wire_log: true,
         clock: Arc::new(move || Nanos(clock.load(Ordering::SeqCst))),
@@ -144,6 +147,39 @@ impl Rig {
             capabilities: token_list(&[invocation, back]),
             signature: None,
         }
+    }
+
+    /// A broadcast as DMS would send it, not signed yet.
+    pub fn broadcast(&self, sender: &Key, behaviour: &str, topic: &str, payload: &Value) -> Envelope {
+        let mut envelope = self.envelope(sender, behaviour, payload, super::MINUTES);
+        let mut tokens = parse_token_list(&envelope.capabilities).unwrap();
+        let minting = Minting {
+            subject: sender.did().clone(),
+            audience: None,
+            capabilities: vec![Capability::parse(behaviour).unwrap()],
+            topics: vec![Capability::parse(topic).unwrap()],
+            expires: envelope.expires,
+            depth: 0,
+            nonce: rand::random(),
+        };
+        tokens[0] = Token::broadcast(sender, minting, None).unwrap();
+        envelope.to = Handle::default();
+        envelope.topic = Some(topic.to_owned());
+        envelope.capabilities = token_list(&tokens);
+        envelope
+    }
+
+    /// Has a broadcast come by a topic, from whom it says that it is.
+    pub async fn send_broadcast(&self, topic: &str, envelope: &Envelope) {
+        let peer = envelope.from.host.clone().unwrap();
+        let frame = InboundFrame { peer, via: Via::Topic(topic.to_owned()), body: envelope.to_json() };
+        self.inbound.send(frame).await.unwrap();
+    }
+
+    /// What the caller asks for by a job.
+    pub fn asked(&self, deployment: &str, allocation: &str) -> Asked {
+        let by = self.caller.did().clone();
+        Asked { deployment: deployment.to_owned(), allocation: allocation.to_owned(), by }
     }
 
     /// Sends an envelope of the caller.
