@@ -196,7 +196,7 @@ async fn beat(
         return Err(Fault::person(Reason::DeviceContradicts, message));
     }
     let sentinel::Found { id, spelling } = sentinel::see_to(context, device, target, sentinel).await?;
-    let due = watched.beats % ONBOARDING_EVERY == 0;
+    let due = watched.beats.is_multiple_of(ONBOARDING_EVERY);
     watched.beats = watched.beats.wrapping_add(1);
     watched.spelling = spelling.or(watched.spelling);
     let asked = target.grant.as_ref().is_none_or(|grant| grant::allows(grant, dms::path::ONBOARDING_STATUS));
@@ -279,10 +279,9 @@ fn status(
     HostingDeviceStatus {
         observed_generation: generation,
         sentinel: sentinel.map(|id| SentinelRecord { id }),
-        reachability: reach.reachable().map(|reachable| match reachable {
-            true => Reachability::Reachable,
-            false => Reachability::Unreachable,
-        }),
+        reachability: reach
+            .reachable()
+            .map(|reachable| if reachable { Reachability::Reachable } else { Reachability::Unreachable }),
         onboarded: *onboarded,
         reply_spelling: spelling.map(|spelling| match spelling {
             Spelling::Old => ReplySpelling::Old,
