@@ -97,15 +97,12 @@ mod tests {
         async fn call(&self, to: &DeviceTarget, be: &str, request: Value, wait: Duration) -> Result<Value, CallError> {
             self.waits.lock().unwrap().push(wait);
             let after = self.answers.lock().unwrap().pop().unwrap();
-            match after.filter(|after| *after <= wait) {
-                Some(after) => {
-                    sleep(after).await;
-                    Ok(request)
-                }
-                None => {
-                    sleep(wait).await;
-                    Err(CallError::Silent { did: to.did.to_string(), behaviour: be.to_owned(), waited: wait })
-                }
+            if let Some(after) = after.filter(|after| *after <= wait) {
+                sleep(after).await;
+                Ok(request)
+            } else {
+                sleep(wait).await;
+                Err(CallError::Silent { did: to.did.to_string(), behaviour: be.to_owned(), waited: wait })
             }
         }
 

@@ -45,8 +45,8 @@ fn inserted(text: &str, section: &str, lines: &[&str]) -> String {
     let start = all.iter().position(|line| *line == format!("## {section}")).unwrap_or_else(|| panic!("no {section}"));
     let end =
         all.iter().skip(start + 1).position(|line| line.starts_with("## ")).map_or(all.len(), |more| start + 1 + more);
-    let last = all[..end].iter().rposition(|line| !line.is_empty()).unwrap();
-    all.splice(last + 1..last + 1, lines.iter().copied());
+    let behind = all[..end].iter().rposition(|line| !line.is_empty()).unwrap() + 1;
+    all.splice(behind..behind, lines.iter().copied());
     all.join("\n") + "\n"
 }
 
