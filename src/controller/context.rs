@@ -420,7 +420,10 @@ impl Context {
     /// Ids recorded for deployments on a device, other than one object's own, since the device was last adopted.
     #[must_use]
     pub fn recorded_ids(&self, device: &str, except_uid: &str) -> BTreeSet<String> {
-        let adopted = self.devices.find(|found| found.name_any() == device).and_then(|found| adopt::time(&*found, self.clock.now().to_timestamp()));
+        let adopted = self
+            .devices
+            .find(|found| found.name_any() == device)
+            .and_then(|found| adopt::time(&*found, self.clock.now().to_timestamp()));
         self.served_deployments()
             .iter()
             .filter(|object| object.uid().as_deref() != Some(except_uid))

@@ -201,11 +201,19 @@ async fn beat(
     watched.spelling = spelling.or(watched.spelling);
     let asked = target.grant.as_ref().is_none_or(|grant| grant::allows(grant, dms::path::ONBOARDING_STATUS));
     // A node that does not serve this, or could not tell, is none the worse for it.
-    if due && asked && let Ok(reply) = dms::onboarding_status(client, target).await && reply.error.is_empty() {
+    if due
+        && asked
+        && let Ok(reply) = dms::onboarding_status(client, target).await
+        && reply.error.is_empty()
+    {
         watched.onboarded = Some(reply.onboarded);
     }
     let asked = target.grant.as_ref().is_none_or(|grant| grant::allows(grant, dms::path::RESOURCES_FREE));
-    if due && asked && let Ok(reply) = dms::resources_free(client, target).await && reply.error.is_empty() {
+    if due
+        && asked
+        && let Ok(reply) = dms::resources_free(client, target).await
+        && reply.error.is_empty()
+    {
         let dms::Resources { cpu, ram, disk } = reply.resources;
         context.metrics.device_free(device, cpu.cores, ram.size, disk.size);
     }
@@ -315,9 +323,9 @@ fn as_told(outcome: Outcome, object: &HostingDevice, before: &HostingDeviceStatu
 fn acquitted(before: &HostingDeviceStatus, context: &Context) -> HostingDeviceStatus {
     let mut status = before.clone();
     for condition in status.conditions.iter_mut().filter(|found| found.type_ == ConditionType::Credible.as_str()) {
-        condition.status = "True".to_owned();
-        condition.reason = Reason::Consistent.as_str().to_owned();
-        condition.message = CONSISTENT.to_owned();
+        "True".clone_into(&mut condition.status);
+        Reason::Consistent.as_str().clone_into(&mut condition.reason);
+        CONSISTENT.clone_into(&mut condition.message);
         condition.last_transition_time = stored_time(context.clock.now());
     }
     status

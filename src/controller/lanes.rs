@@ -30,7 +30,12 @@ impl Lanes {
     #[must_use]
     pub fn new(width: u16) -> Self {
         let width = usize::from(width);
-        Self { width, own: Arc::new(Semaphore::new(width)), devices: Mutex::default(), closed: CancellationToken::new() }
+        Self {
+            width,
+            own: Arc::new(Semaphore::new(width)),
+            devices: Mutex::default(),
+            closed: CancellationToken::new(),
+        }
     }
 
     /// A turn for work that needs no device; `None` once the operator stops.

@@ -115,7 +115,8 @@ async fn a_fleet_is_known_again_after_a_restart_and_costs_little() {
     // The first status of a device may not say all yet.
     within(PATIENCE, "all devices have told all", async || {
         let all = api.list(&ListParams::default()).await.unwrap().items;
-        let told = |device: &&HostingDevice| device.status.as_ref().is_some_and(|status| status.reply_spelling.is_some());
+        let told =
+            |device: &&HostingDevice| device.status.as_ref().is_some_and(|status| status.reply_spelling.is_some());
         let told = all.iter().filter(told).count();
         if told == count { Ok(()) } else { Err(format!("{told} of {count}")) }
     })

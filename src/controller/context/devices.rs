@@ -25,10 +25,14 @@ pub struct DeviceHealth {
 }
 
 impl DeviceHealth {
-    /// What passes rest on. One heartbeat that was missed is nothing to them.
-    fn matters(&self) -> impl PartialEq {
-        let Self { ready, sentinel, silences, object } = self.clone();
-        (ready, sentinel, silences >= SILENCES, object)
+    /// Whether passes rest on what differs. One heartbeat that was missed is nothing to them.
+    fn matters(&self, other: &Self) -> bool {
+        let Self { ready, sentinel, silences, object } = self;
+        let silent = *silences >= SILENCES;
+        *ready != other.ready
+            || *sentinel != other.sentinel
+            || silent != (other.silences >= SILENCES)
+            || *object != other.object
     }
 }
 
@@ -69,12 +73,16 @@ impl Context {
 
     /// Notes what was found out about a device; `None` when it is gone.
     pub fn set_health(&self, device: &str, health: Option<DeviceHealth>) {
-        let now = health.as_ref().map(DeviceHealth::matters);
+        let now = health.clone();
         let before = match health {
             Some(health) => locked(&self.health).insert(device.to_owned(), health),
             None => locked(&self.health).remove(device),
         };
-        if before.as_ref().map(DeviceHealth::matters) != now {
+        let differs = match (&before, &now) {
+            (Some(before), Some(now)) => before.matters(now),
+            (before, now) => before != now,
+        };
+        if differs {
             self.wake(Wake::Device(device.to_owned()));
         }
     }
@@ -82,13 +90,11 @@ impl Context {
     /// What the heartbeats of a device have shown; `known`, noted from now on, when that is nothing yet for this object.
     pub fn watched(&self, device: &str, known: Watched) -> Watched {
         let mut watched = locked(&self.watched);
-        match watched.get(device).filter(|noted| noted.uid == known.uid) {
-            Some(noted) => noted.clone(),
-            None => {
-                watched.insert(device.to_owned(), known.clone());
-                known
-            }
+        if let Some(noted) = watched.get(device).filter(|noted| noted.uid == known.uid) {
+            return noted.clone();
         }
+        watched.insert(device.to_owned(), known.clone());
+        known
     }
 
     /// Notes what a heartbeat has shown, and gives it together with what the device was accused of meanwhile.

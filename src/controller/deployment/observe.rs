@@ -83,7 +83,8 @@ fn believed(context: &Context, device: &str, sight: Sight) -> Sight {
     let ended = |own: &Own| matches!(own.progress, Progress::Failed | Progress::Completed);
     match sight {
         Sight::Seen { own, .. } if own.iter().any(ended) && !context.credible(device) => {
-            let message = format!("device {device} says that the deployment has ended, and has contradicted itself before");
+            let message =
+                format!("device {device} says that the deployment has ended, and has contradicted itself before");
             Sight::Unknown { reason: Reason::DeviceContradicts, message }
         }
         sight => sight,

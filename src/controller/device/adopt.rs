@@ -46,7 +46,8 @@ fn is_settled(
 pub fn gave_up(adopted: Timestamp, object: &DynamicObject, window: Duration) -> bool {
     let expires = object.data.pointer("/status/deployment/expires").and_then(serde_json::Value::as_str);
     // Of what was found by its marks it is not known when it was asked for.
-    let expires: Option<Timestamp> = expires.and_then(|text| text.parse().ok()).filter(|at| *at > Timestamp::UNIX_EPOCH);
+    let expires: Option<Timestamp> =
+        expires.and_then(|text| text.parse().ok()).filter(|at| *at > Timestamp::UNIX_EPOCH);
     let asked = expires.and_then(|expires| expires.checked_sub(window).ok());
     asked.is_some_and(|asked| asked <= adopted)
 }
@@ -76,7 +77,7 @@ mod tests {
                 "lastTransitionTime": "2026-11-27T10:00:00Z",
             }),
         );
-        is_due(&device, device.status.as_ref().unwrap())
+        is_due(&device, device.status.as_ref().unwrap(), "2026-11-27T12:00:00Z".parse().unwrap())
     }
 
     #[test]
@@ -86,6 +87,8 @@ mod tests {
         assert!(lost(Some("2026-11-27T11:00:00.5+01:00")), "half a second later, told in another zone");
         assert!(!lost(Some("2026-11-27T09:59:59.999Z")), "that was said of the loss before");
         assert!(!lost(None));
+        assert!(lost(Some("2026-11-27T12:00:30Z")), "clocks may differ so much");
+        assert!(!lost(Some("2026-11-27T12:00:31Z")), "what is still to come settles nothing");
         assert!(!lost(Some("yes")));
         let later = Some("2026-11-27T12:00:00Z");
         assert!(!due(later, "Stalled", "True", "GrantInsufficient"));
@@ -106,5 +109,6 @@ mod tests {
         assert!(gave_up(json!("2026-11-27T10:05:00Z")));
         assert!(!gave_up(json!("2026-11-27T10:05:01Z")));
         assert!(!gave_up(json!(null)), "what is not known is not given up");
+        assert!(!gave_up(json!("1970-01-01T00:00:00Z")), "found by its marks");
     }
 }

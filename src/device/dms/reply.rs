@@ -252,13 +252,12 @@ pub struct ResourcesReply {
 }
 
 /// Reply of `onboarding/status`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OnboardingReply {
     /// Whether the node offers its resources.
     pub onboarded: bool,
     /// Why the device could not tell.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub error: String,
 }
 

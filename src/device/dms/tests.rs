@@ -242,11 +242,15 @@ fn entry(id: &str) -> ListEntry {
 
 #[tokio::test]
 async fn a_list_is_followed_to_its_last_page() {
-    let client = Scripted::with([page(&["a", "b"], 3, Some(2)), page(&["b"], 3, Some(3)), page(&["c"], 3, None)]);
+    let client =
+        Scripted::with([page(&["a", "b"], 4, Some(2)), page(&["b", "c"], 4, Some(3)), page(&["c", "d"], 4, None)]);
     let found = deployment_list_all(&client, &target(), &BTreeMap::new()).await.unwrap();
-    assert_eq!(found, [entry("a"), entry("b"), entry("c")]);
+    assert_eq!(found, [entry("a"), entry("b"), entry("c"), entry("d")]);
     let offsets: Vec<Value> = client.asked().iter().map(|(_, request)| request["offset"].clone()).collect();
-    assert_eq!(offsets, [Value::Null, json!(2), json!(3)]);
+    assert_eq!(offsets, [Value::Null, json!(1), json!(2)], "pages overlap by one");
+    // A device that gives one at a time cannot be asked for two.
+    let client = Scripted::with([page(&["a"], 2, Some(1)), page(&["b"], 2, None)]);
+    assert_eq!(deployment_list_all(&client, &target(), &BTreeMap::new()).await.unwrap(), [entry("a"), entry("b")]);
 }
 
 #[tokio::test]
@@ -259,7 +263,9 @@ async fn a_list_that_is_known_to_be_incomplete_is_an_error() {
         vec![page(&["a"], 2, Some(1))],
         // "a" is deleted between the pages, and so "c" moves from the second to the first.
         vec![page(&["a", "b"], 4, Some(2)), page(&["d"], 3, None)],
-        vec![page(&["a", "b"], 3, Some(2)), page(&["c", "d"], 4, None)],
+        vec![page(&["a", "b"], 3, Some(2)), page(&["b", "c", "d"], 4, None)],
+        // The same, and another one takes the place of "a": as many as before.
+        vec![page(&["a", "b"], 3, Some(2)), page(&["c", "d"], 3, None)],
         (1..=u64::try_from(MAX_PAGES).unwrap()).map(|next| page(&["a"], 1, Some(next))).collect(),
     ] {
         let client = Scripted::with(pages.clone());

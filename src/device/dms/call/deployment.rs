@@ -115,6 +115,8 @@ pub async fn deployment_list_all(
 ) -> Result<Vec<ListEntry>, CallError> {
     let mut found: BTreeMap<String, ListEntry> = BTreeMap::new();
     let (mut offset, mut first_total) = (0, None);
+    // Pages of the whole list overlap by one, so that one that moved up between them is missed no more.
+    let mut last: Option<String> = None;
     for _ in 0..MAX_PAGES {
         let query = ListQuery {
             metadata: metadata.clone(),
@@ -123,6 +125,11 @@ pub async fn deployment_list_all(
             ..ListQuery::default()
         };
         let ListPage { deployments, total, has_more, next_offset } = deployment_list(client, target, &query).await?;
+        let expected = last.take();
+        if expected.is_some_and(|expected| deployments.first().is_none_or(|first| first.id != expected)) {
+            return Err(bad(target, path::DEPLOYMENT_LIST, "it changed while its pages were read"));
+        }
+        let (own, count) = (deployments.last().map(|entry| entry.id.clone()), deployments.len());
         found.extend(deployments.into_iter().map(|entry| (entry.id.clone(), entry)));
         // With a filter `total` counts the hits of a page in some versions, so only the whole list can be counted.
         if metadata.is_empty() && *first_total.get_or_insert(total) != total {
@@ -137,6 +144,7 @@ pub async fn deployment_list_all(
             return Ok(found.into_values().collect());
         }
         match next_offset {
+            Some(next) if metadata.is_empty() && count > 1 && next > offset + 1 => (offset, last) = (next - 1, own),
             Some(next) if next > offset => offset = next,
             _ => return Err(bad(target, path::DEPLOYMENT_LIST, "it says that more follows and not where")),
         }
@@ -153,7 +161,7 @@ pub async fn deployment_shutdown(
     target: &DeviceTarget,
     id: &str,
 ) -> Result<Outcome, CallError> {
-    ask(client, target, path::DEPLOYMENT_SHUTDOWN, &DeploymentId { id: id.to_owned() }, CHANGE_WINDOW).await
+    done(target, path::DEPLOYMENT_SHUTDOWN, ask(client, target, path::DEPLOYMENT_SHUTDOWN, &DeploymentId { id: id.to_owned() }, CHANGE_WINDOW).await?)
 }
 
 /// Removes the record of a deployment. It stops nothing: shut down first.
@@ -165,7 +173,7 @@ pub async fn deployment_delete(
     target: &DeviceTarget,
     id: &str,
 ) -> Result<Outcome, CallError> {
-    ask(client, target, path::DEPLOYMENT_DELETE, &DeleteRequest { id: id.to_owned() }, CHANGE_WINDOW).await
+    done(target, path::DEPLOYMENT_DELETE, ask(client, target, path::DEPLOYMENT_DELETE, &DeleteRequest { id: id.to_owned() }, CHANGE_WINDOW).await?)
 }
 
 /// Replaces the ensemble of a running deployment. It counts as done when the device says so.
@@ -179,7 +187,7 @@ pub async fn deployment_update(
     spec: &EnsembleSpec,
 ) -> Result<Outcome, CallError> {
     let request = UpdateRequest { id: id.to_owned(), ensemble: ensemble_of(spec) };
-    ask(client, target, path::DEPLOYMENT_UPDATE, &request, UPDATE_WINDOW).await
+    done(target, path::DEPLOYMENT_UPDATE, ask(client, target, path::DEPLOYMENT_UPDATE, &request, UPDATE_WINDOW).await?)
 }
 
 /// State, manifest and allocations of one deployment in one answer.
@@ -207,10 +215,18 @@ pub async fn deployment_prune(
     target: &DeviceTarget,
     request: &PruneRequest,
 ) -> Result<Outcome, CallError> {
-    ask(client, target, path::DEPLOYMENT_PRUNE, request, CHANGE_WINDOW).await
+    done(target, path::DEPLOYMENT_PRUNE, ask(client, target, path::DEPLOYMENT_PRUNE, request, CHANGE_WINDOW).await?)
 }
 
 fn ensemble_of(spec: &EnsembleSpec) -> Ensembles {
     let v1 = ensemble::encode(spec).get_mut("v1").map(Value::take).unwrap_or_default();
     Ensembles { v1 }
+}
+
+/// Whether it was done, or why not: a reply that says neither is none.
+fn done(target: &DeviceTarget, behaviour: &str, reply: Outcome) -> Result<Outcome, CallError> {
+    if !reply.ok && reply.error.is_empty() {
+        return Err(bad(target, behaviour, "it says neither that it was done nor why not"));
+    }
+    Ok(reply)
 }

@@ -81,7 +81,12 @@ pub async fn allocation_log(
         };
         let reply: ChunkReply = ask(client, target, &behaviour, &request, CHUNK_WINDOW).await?;
         if !reply.error.is_empty() {
-            return Ok(LogRead { error: reply.error, ..LogRead::default() });
+            // What came before it was read well, and can be gone on from.
+            let next = begins.map(|_| at);
+            return Ok(LogRead { begins: begins.unwrap_or(from), bytes: Base64(log), next, error: reply.error });
+        }
+        if reply.stream.is_some_and(|told| told != source.stream) {
+            return Err(bad(target, &behaviour, "it is of the other stream"));
         }
         if begins.is_none() && reply.is_whole() {
             return Ok(whole(reply, source.stream, from, bounds));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{READ_WINDOW, ask};
+use super::{READ_WINDOW, ask, bad};
 use crate::device::{
     CallError, DeviceClient, DeviceTarget,
     dms::{
@@ -16,7 +16,11 @@ use crate::device::{
 /// # Errors
 /// [`CallError`]; silence says nothing about what runs there.
 pub async fn peers_self(client: &dyn DeviceClient, target: &DeviceTarget) -> Result<PeersSelf, CallError> {
-    ask(client, target, path::PEERS_SELF, &Nothing {}, READ_WINDOW).await
+    let reply: PeersSelf = ask(client, target, path::PEERS_SELF, &Nothing {}, READ_WINDOW).await?;
+    if reply.id.is_empty() {
+        return Err(bad(target, path::PEERS_SELF, "it names no peer"));
+    }
+    Ok(reply)
 }
 
 /// The peers that the device is connected to.
