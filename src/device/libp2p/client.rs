@@ -68,7 +68,7 @@ impl DmsClient {
         &self,
         target: &DeviceTarget,
         behaviour: &str,
-        message: Value,
+        message: &Value,
         wait: Duration,
     ) -> Result<(), CallError> {
         let expires = self.expiry(target, behaviour, wait + AHEAD)?;
@@ -91,7 +91,7 @@ impl DmsClient {
         &self,
         target: &DeviceTarget,
         behaviour: &str,
-        message: Value,
+        message: &Value,
         expires: Nanos,
         continuation: Option<String>,
     ) -> Result<Envelope, CallError> {
@@ -224,7 +224,7 @@ impl DeviceClient for DmsClient {
     ) -> Result<PreparedCall, CallError> {
         let expires = self.expiry(target, behaviour, expires_in)?;
         let continuation = format!("/dms/actor/replyto/{}", hex::encode(random::<16>(target)?));
-        let envelope = self.signed(target, behaviour, request, expires, Some(continuation.clone()))?;
+        let envelope = self.signed(target, behaviour, &request, expires, Some(continuation.clone()))?;
         let (nonce, frame) = (envelope.nonce, envelope.to_json());
         check_length(target, &frame)?;
         Ok(PreparedCall { nonce, expires, frame, continuation })

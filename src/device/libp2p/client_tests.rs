@@ -462,7 +462,7 @@ async fn a_frozen_device_delays_no_other() {
 async fn what_is_told_awaits_no_reply() {
     let device = Device::start().await;
     let client = client().await;
-    client.tell(&device.target, SELF, json!({"n": 1}), SOON).await.unwrap();
+    client.tell(&device.target, SELF, &json!({"n": 1}), SOON).await.unwrap();
     let (_, told) = device.request().await;
     assert_eq!(told.verify(now()).unwrap().peer_id(), client.link().peer_id());
     assert_eq!((told.behaviour.as_str(), told.continuation.as_deref()), (SELF, None));
@@ -471,6 +471,6 @@ async fn what_is_told_awaits_no_reply() {
     let actions = tokens.iter().map(|token| (token.action(), token.capabilities().to_vec())).collect::<Vec<_>>();
     assert_eq!(actions, [(Action::Invoke, vec![path(SELF)])]);
     let gone = DeviceTarget { did: random_key().did().clone(), ..device.target.clone() };
-    let refused = client.tell(&gone, SELF, Value::Null, SOON).await.unwrap_err();
+    let refused = client.tell(&gone, SELF, &Value::Null, SOON).await.unwrap_err();
     assert!(matches!(refused, CallError::NotSent { .. }), "{refused}");
 }

@@ -417,10 +417,7 @@ fn multiaddress(address: &str) -> Result<Multiaddr, LinkError> {
 /// The address of this peer, which may end in its peer ID.
 fn address_of(text: &str, peer: PeerId) -> Result<Multiaddr, SendError> {
     let mut address = multiaddress(text).map_err(|error| SendError::not_sent(error.to_string()))?;
-    let named = match address.iter().last() {
-        Some(Protocol::P2p(named)) => named,
-        _ => return Ok(address),
-    };
+    let Some(Protocol::P2p(named)) = address.iter().last() else { return Ok(address) };
     if named != peer {
         let cause = format!("{text} is the address of another node than {peer}. Correct the address, or the DID");
         return Err(SendError::not_sent(cause));
