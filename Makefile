@@ -8,7 +8,7 @@ TEST_THREADS ?= 4
 SECONDS_FILE := $(TARGET)/tmp/test-seconds
 
 .DEFAULT_GOAL := help
-.PHONY: help tools demo test soak fuzz coverage mutants bench-capability bench-device sabotage fmt crds chart
+.PHONY: help tools demo test soak fuzz coverage mutants bench-capability sabotage fmt crds chart
 
 help: ## What can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
@@ -56,9 +56,6 @@ mutants: ## Which changes of chain, verdict and path algebra no test notices
 
 bench-capability: ## What a verdict costs, next to bare signatures and to biscuit: times, then ratios with spread
 	@cd tests/bench && $(CARGO) bench -q --locked --bench capability
-
-bench-device: ## What a message and a call to a device cost, next to libp2p in Go; what a connection costs
-	@cd tests/bench && $(CARGO) bench -q --locked --bench device
 
 sabotage: ## Removes one defence after the other: the test that holds it must fail
 	@tests/tools/check.sh

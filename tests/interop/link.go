@@ -102,12 +102,7 @@ func (l *Link) Send(ctx context.Context, envelope Envelope) error {
 	if err != nil {
 		return err
 	}
-	return l.SendBody(ctx, to, envelope.To.Address.Inbox, body)
-}
-
-// SendBody opens a stream to an inbox of a host and writes one message.
-func (l *Link) SendBody(ctx context.Context, to peer.ID, inbox string, body []byte) error {
-	s, err := l.open(ctx, to, inboxProtocol(inbox))
+	s, err := l.open(ctx, to, inboxProtocol(envelope.To.Address.Inbox))
 	if err != nil {
 		return err
 	}

@@ -3,16 +3,12 @@
 //
 //	dms-peer serve  --seed <64 hex> [--root <did>]… [--listen <multiaddr>] [--polite]
 //	dms-peer invoke --seed <64 hex> --to <multiaddr/p2p/…> --behaviour <path> [--message <json>] [--grant <token json>]
-//	dms-peer echo   --seed <64 hex> [--listen <multiaddr>] [--polite]
-//	dms-peer trips  --seed <64 hex> --to <multiaddr/p2p/…> [--polite]
-//	dms-peer bare   --signs <n> --verifies <n>
 //	dms-peer rewrite | verify | mint | judge
 //	dms-peer keystore seal --seed <64 hex> --id <name> | open --file <key file>
 //
-// `serve` and `invoke` print one JSON object a line. `serve` runs until its standard input ends; `invoke` ends with 3 when
-// no reply came. The next three are the other end of the bench. The next four answer each line of their standard input with
-// one line: they read and write the types of the protocol, check and make signatures, and judge by a context file.
-// `keystore` takes its passphrase from DMS_PASSPHRASE.
+// The first two print one JSON object a line. `serve` runs until its standard input ends; `invoke` ends with 3 when no
+// reply came. The next four answer each line of their standard input with one line: they read and write the types of the
+// protocol, check and make signatures, and judge by a context file. `keystore` takes its passphrase from DMS_PASSPHRASE.
 package main
 
 import (
@@ -67,7 +63,7 @@ func (d *dids) Set(text string) error {
 
 func main() {
 	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, "dms-peer: say serve, invoke, echo, trips, bare, keystore, rewrite, verify, mint or judge")
+		fmt.Fprintln(os.Stderr, "dms-peer: say serve, invoke, keystore, rewrite, verify, mint or judge")
 		os.Exit(2)
 	}
 	var err error
@@ -78,12 +74,6 @@ func main() {
 		err = invoke(os.Args[2:])
 	case "keystore":
 		err = keystore(os.Args[2:])
-	case "echo":
-		err = echo(os.Args[2:])
-	case "trips":
-		err = trips(os.Args[2:])
-	case "bare":
-		err = bare(os.Args[2:])
 	case "rewrite":
 		err = answerLines(os.Stdin, os.Stdout, rewrite)
 	case "verify":
@@ -93,7 +83,7 @@ func main() {
 	case "judge":
 		err = answerLines(os.Stdin, os.Stdout, judge)
 	default:
-		err = fmt.Errorf("no command %q: say serve, invoke, echo, trips, bare, keystore, rewrite, verify, mint or judge", os.Args[1])
+		err = fmt.Errorf("no command %q: say serve, invoke, keystore, rewrite, verify, mint or judge", os.Args[1])
 	}
 	if errors.Is(err, errNoReply) {
 		os.Exit(3)

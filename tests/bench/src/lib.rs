@@ -1,6 +1,4 @@
-//! What the benches measure, alone: the capability room, which needs nothing else of the operator, and the transport to
-//! devices, which needs only that room.
+//! The operator's capability room, alone: it is pure, so what measures it needs nothing else of the operator.
 
 #[path = "../../../src/capability/mod.rs"]
 pub mod capability;
-pub mod device;

@@ -1,4 +1,0 @@
-//! The paths of behaviours.
-
-#[path = "../../../../src/device/dms/path.rs"]
-pub mod path;
