@@ -84,7 +84,7 @@ mod tests {
 
     fn fill(share: &Arc<Share>) -> (Kept, usize) {
         let mut kept = share.begin();
-        let pieces = (0..).take_while(|_| kept.grow(PIECE)).count();
+        let pieces = (0..100_000).take_while(|_| kept.grow(PIECE)).count();
         (kept, pieces * PIECE)
     }
 

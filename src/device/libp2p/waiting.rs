@@ -88,7 +88,7 @@ mod tests {
     }
 
     fn fill(waiting: &mut Waiting, peer: PeerId, length: usize) -> usize {
-        (0..).take_while(|_| waiting.put(peer, frame(peer, length)).is_ok()).count()
+        (0..2 * FRAMES).take_while(|_| waiting.put(peer, frame(peer, length)).is_ok()).count()
     }
 
     #[test]
