@@ -161,7 +161,11 @@ pub async fn deployment_shutdown(
     target: &DeviceTarget,
     id: &str,
 ) -> Result<Outcome, CallError> {
-    done(target, path::DEPLOYMENT_SHUTDOWN, ask(client, target, path::DEPLOYMENT_SHUTDOWN, &DeploymentId { id: id.to_owned() }, CHANGE_WINDOW).await?)
+    done(
+        target,
+        path::DEPLOYMENT_SHUTDOWN,
+        ask(client, target, path::DEPLOYMENT_SHUTDOWN, &DeploymentId { id: id.to_owned() }, CHANGE_WINDOW).await?,
+    )
 }
 
 /// Removes the record of a deployment. It stops nothing: shut down first.
@@ -173,7 +177,11 @@ pub async fn deployment_delete(
     target: &DeviceTarget,
     id: &str,
 ) -> Result<Outcome, CallError> {
-    done(target, path::DEPLOYMENT_DELETE, ask(client, target, path::DEPLOYMENT_DELETE, &DeleteRequest { id: id.to_owned() }, CHANGE_WINDOW).await?)
+    done(
+        target,
+        path::DEPLOYMENT_DELETE,
+        ask(client, target, path::DEPLOYMENT_DELETE, &DeleteRequest { id: id.to_owned() }, CHANGE_WINDOW).await?,
+    )
 }
 
 /// Replaces the ensemble of a running deployment. It counts as done when the device says so.
