@@ -89,7 +89,7 @@ async fn a_node_is_called_by_address_and_key() {
         after.get("NotAnchored"),
         "the node dropped it for want of a right: {after:?}"
     );
-    alone.call("hardware/spec", &own).await.refused(3, "did not answer /dms/node/hardware/spec");
+    alone.call("peers/score", &own).await.refused(3, "did not answer /dms/node/peers/score");
 
     let grant = alone.owner.device_grant(provider.did(), in_future(Duration::from_secs(600))).unwrap();
     fs::write(alone.path("grant.json"), grant.to_json()).unwrap();
