@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{ArgMatches, FromArgMatches, Subcommand as _};
 
@@ -9,6 +10,7 @@ use self::add::Add;
 use self::call::Call;
 use self::change::{Adopt, Cordon, Drain, Retry, Uncordon};
 use self::show::{Describe, List};
+use super::token::make::duration;
 use super::token::now;
 use super::wallet::{open_key, open_seed, random};
 use super::{CommandError, device};
@@ -107,6 +109,15 @@ pub async fn run(args: Args) -> Result<ExitCode, CommandError> {
             Devices::Uncordon(uncordon) => uncordon.run().await,
         },
     }
+}
+
+/// How long something is waited for: no longer than a day.
+fn patience(text: &str) -> Result<Duration, String> {
+    let patience = duration(text)?;
+    if patience > Duration::from_hours(24) {
+        return Err("nothing is waited for longer than 24h".to_owned());
+    }
+    Ok(patience)
 }
 
 /// The key that a device is asked with.

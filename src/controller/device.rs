@@ -199,7 +199,8 @@ async fn beat(
     let due = watched.beats.is_multiple_of(ONBOARDING_EVERY);
     watched.beats = watched.beats.wrapping_add(1);
     watched.spelling = spelling.or(watched.spelling);
-    let asked = target.grant.as_ref().is_none_or(|grant| grant::allows(grant, dms::path::ONBOARDING_STATUS));
+    let asked =
+        target.grant.as_ref().is_none_or(|grant| dms::path::allows(grant.capabilities(), dms::path::ONBOARDING_STATUS));
     // A node that does not serve this, or could not tell, is none the worse for it.
     if due
         && asked
@@ -208,7 +209,8 @@ async fn beat(
     {
         watched.onboarded = Some(reply.onboarded);
     }
-    let asked = target.grant.as_ref().is_none_or(|grant| grant::allows(grant, dms::path::RESOURCES_FREE));
+    let asked =
+        target.grant.as_ref().is_none_or(|grant| dms::path::allows(grant.capabilities(), dms::path::RESOURCES_FREE));
     if due
         && asked
         && let Ok(reply) = dms::resources_free(client, target).await

@@ -23,6 +23,7 @@ func serve(args []string) error {
 	logBytes := flags.Int("log-bytes", 1000, "about how much an allocation writes")
 	lie := flags.String("spoil-reply", "", "lie before the first true reply, as an order to lie does")
 	topic := flags.String("topic", "", "topic to listen to")
+	quiet := flags.Bool("quiet", false, "tell only where it listens")
 	var roots dids
 	flags.Var(&roots, "root", "DID trusted for everything (repeatable)")
 	_ = flags.Parse(args)
@@ -43,7 +44,11 @@ func serve(args []string) error {
 	}
 	defer link.host.Close()
 	report := printer(os.Stdout)
-	node := &Node{key: key, self: self, roots: roots, link: link, report: report, old: *spelling == "old",
+	told := report
+	if *quiet {
+		told = func(any) {}
+	}
+	node := &Node{key: key, self: self, roots: roots, link: link, report: told, old: *spelling == "old",
 		deployments: &Deployments{pace: *pace, page: *page, logBytes: *logBytes}}
 	node.nonce.Store(uint64(time.Now().UnixNano()))
 	node.lies.set(*lie, 1)

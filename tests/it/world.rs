@@ -403,5 +403,9 @@ pub fn sites_running(installation: &Installation, device: usize) -> usize {
 
 /// Lets a device misbehave; an empty list ends it.
 pub fn misbehave(installation: &Installation, device: usize, faults: &str) {
-    std::fs::write(installation.devices[device].folder.join("state/faults"), faults).unwrap();
+    // In one piece: the device may read it at any moment.
+    let file = installation.devices[device].folder.join("state/faults");
+    let next = file.with_extension("next");
+    std::fs::write(&next, faults).unwrap();
+    std::fs::rename(next, file).unwrap();
 }

@@ -7,12 +7,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::super::CommandError;
-use super::super::token::make::{duration, is_label};
+use super::super::token::make::is_label;
 use super::super::token::{now, read_token};
 use super::super::wallet::{print, shown};
 use super::call::Form;
 use super::place::Place;
-use super::{Caller, client, failed};
+use super::{Caller, client, failed, patience};
 use crate::capability::{Action, Did, Key, Nanos, Token};
 use crate::device::dms::{PeersSelf, path, tolerant};
 use crate::device::libp2p::{Found, probe};
@@ -49,7 +49,7 @@ pub struct Add {
     #[command(flatten)]
     place: Place,
     /// How long the node is given to answer.
-    #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = patience)]
     timeout: Duration,
     /// Form of the manifest.
     #[arg(short, long, value_enum, default_value_t = Form::Yaml)]
@@ -144,6 +144,10 @@ pub(super) fn check(grant: &Token, device: &Did, provider: Option<&Did>, now: Na
     }
     if grant.not_after() < now {
         return Err(format!("it expired at {}", grant.not_after()));
+    }
+    let lacking = path::lacking(grant.capabilities());
+    if !lacking.is_empty() {
+        return Err(format!("it does not allow {}", lacking.join(", ")));
     }
     Ok(())
 }

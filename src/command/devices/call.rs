@@ -10,11 +10,10 @@ use kube::Api;
 use serde_json::Value;
 
 use super::super::CommandError;
-use super::super::token::make::duration;
 use super::super::token::read_token;
 use super::super::wallet::{print, read};
 use super::place::Place;
-use super::{Caller, client, failed};
+use super::{Caller, client, failed, patience};
 use crate::api::HostingDevice;
 use crate::capability::{Capability, Key};
 use crate::controller::{context, identity};
@@ -50,7 +49,7 @@ pub struct Call {
     #[arg(long, value_name = "NAME", default_value = "default")]
     provider: String,
     /// How long the reply is awaited, for example 5m.
-    #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = patience)]
     timeout: Duration,
     /// Form of the reply.
     #[arg(short, long, value_enum, default_value_t = Form::Json)]

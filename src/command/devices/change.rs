@@ -9,11 +9,10 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::super::CommandError;
-use super::super::token::make::duration;
 use super::super::wallet::print;
 use super::place::{Cluster, Place, on};
 use super::view::View;
-use super::warn;
+use super::{patience, warn};
 use crate::api::{
     ConditionType, Reason,
     names::{ANNOTATION_ADOPT, ANNOTATION_REQUESTED_AT},
@@ -21,6 +20,8 @@ use crate::api::{
 
 /// Pause between two looks at what is left on a device.
 const LOOK: Duration = Duration::from_secs(1);
+/// Looks in a row that must find nothing left.
+const EMPTY_LOOKS: u32 = 2;
 const ABOUT_ADOPTION: &str = "Use it when a device lost its state for good (SentinelLost), or said what cannot be and was seen to \
     (DeviceContradicts). First see to it that nothing runs there any more that the device does not know of: what it ran before and \
     does not list counts as gone, and the operator starts it anew.";
@@ -165,7 +166,7 @@ pub struct Drain {
     #[arg(long)]
     wait: bool,
     /// How long to wait, for example 1h.
-    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration, requires = "wait")]
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = patience, requires = "wait")]
     timeout: Duration,
 }
 
@@ -177,8 +178,10 @@ impl Drain {
         let mut left = names(&cluster, &device).await?;
         print(&draining(&name, &left))?;
         let deadline = Instant::now() + timeout;
-        while wait && !left.is_empty() {
-            if Instant::now() >= deadline {
+        // One empty look is not enough: a pass that began before the change may still write that it placed something here.
+        let mut empty = 0;
+        while wait && empty < EMPTY_LOOKS {
+            if Instant::now() >= deadline && !left.is_empty() {
                 return Err(CommandError::new(format!(
                     "after {}s there is still on {name}: {}. {ABOUT_DRAINING}",
                     timeout.as_secs(),
@@ -186,8 +189,15 @@ impl Drain {
                 )));
             }
             sleep(LOOK.min(deadline.saturating_duration_since(Instant::now()))).await;
-            left = names(&cluster, &device).await?;
-            if left.is_empty() {
+            match names(&cluster, &device).await {
+                Ok(found) => {
+                    left = found;
+                    empty = if left.is_empty() { empty + 1 } else { 0 };
+                }
+                // The API server may be away for a moment of an hour.
+                Err(error) => warn(&error),
+            }
+            if empty == EMPTY_LOOKS {
                 print(&draining(&name, &left))?;
             }
         }

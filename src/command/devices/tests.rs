@@ -22,7 +22,7 @@ fn grant(audience: Option<Did>, expires: Nanos) -> Token {
     let minting = Minting {
         subject: did(2),
         audience,
-        capabilities: vec![Capability::parse("/dms/node/deployment").unwrap()],
+        capabilities: ["/dms/node/deployment", "/dms/node/peers"].map(|path| Capability::parse(path).unwrap()).to_vec(),
         topics: vec![],
         expires,
         depth: 1,

@@ -5,24 +5,13 @@ use std::time::Duration;
 
 use crate::{
     api::{ConditionType, Reason},
-    capability::{Capability, Nanos, Token},
+    capability::{Nanos, Token},
     device::dms::path,
     plan::conditions::{Statement, Value},
 };
 
 /// So long before its end a grant is said to be ending.
 const SOON: Duration = Duration::from_hours(7 * 24);
-
-/// Without these, the operator can do nothing with the device.
-const NEEDED: [&str; 7] = [
-    path::PEERS_SELF,
-    path::DEPLOYMENT_NEW,
-    path::DEPLOYMENT_LIST,
-    path::DEPLOYMENT_STATUS,
-    path::DEPLOYMENT_MANIFEST,
-    path::DEPLOYMENT_SHUTDOWN,
-    path::DEPLOYMENT_DELETE,
-];
 
 /// What can be said of a grant, for the condition [`ConditionType::GrantValid`].
 pub(super) fn statement(grant: &Token, now: Nanos) -> Statement {
@@ -36,7 +25,7 @@ fn judge(grant: &Token, now: Nanos) -> (Value, Reason, String) {
         let message = format!("the grant expired at {ends}: ask the owner of the device for a new one");
         return (Value::False, Reason::GrantInsufficient, message);
     }
-    let lacking: Vec<&str> = NEEDED.into_iter().filter(|path| !allows(grant, path)).collect();
+    let lacking = path::lacking(grant.capabilities());
     if !lacking.is_empty() {
         let message =
             format!("the grant does not allow {}: ask the owner of the device for a new one", lacking.join(", "));
@@ -49,16 +38,10 @@ fn judge(grant: &Token, now: Nanos) -> (Value, Reason, String) {
     (Value::True, Reason::GrantSufficient, "the grant allows all that is needed".to_owned())
 }
 
-/// Whether a behaviour may be asked by this grant.
-pub(super) fn allows(grant: &Token, behaviour: &str) -> bool {
-    let wanted = Capability::parse(behaviour);
-    wanted.is_ok_and(|wanted| grant.capabilities().iter().any(|given| given.implies(&wanted)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capability::{Key, Minting};
+    use crate::capability::{Capability, Key, Minting};
 
     const NOW: Nanos = Nanos(1_800_000_000_000_000_000);
 

@@ -1,5 +1,7 @@
 //! The paths of the behaviours this project knows. On DMS a behaviour's path is also the capability it needs.
 
+use crate::capability::Capability;
+
 macro_rules! paths {
     ($($(#[doc = $doc:literal])+ $name:ident = $path:literal;)+) => {
         $($(#[doc = $doc])+ pub const $name: &str = $path;)+
@@ -92,6 +94,30 @@ paths! {
 /// of them; a device is silent about anything else.
 pub const GRANTED: [&str; 5] =
     ["/dms/node/deployment", "/dms/node/peers", "/dms/node/resources", ONBOARDING_STATUS, "/dms/ensemble"];
+
+/// Without these, the operator can do nothing with a device.
+const NEEDED: [&str; 7] = [
+    PEERS_SELF,
+    DEPLOYMENT_NEW,
+    DEPLOYMENT_LIST,
+    DEPLOYMENT_STATUS,
+    DEPLOYMENT_MANIFEST,
+    DEPLOYMENT_SHUTDOWN,
+    DEPLOYMENT_DELETE,
+];
+
+/// Whether a behaviour may be asked by these capabilities.
+#[must_use]
+pub fn allows(given: &[Capability], behaviour: &str) -> bool {
+    let wanted = Capability::parse(behaviour);
+    wanted.is_ok_and(|wanted| given.iter().any(|given| given.implies(&wanted)))
+}
+
+/// What these capabilities lack of what the operator cannot do without.
+#[must_use]
+pub fn lacking(given: &[Capability]) -> Vec<&'static str> {
+    NEEDED.into_iter().filter(|behaviour| !allows(given, behaviour)).collect()
+}
 
 /// The inbox of a node's root actor.
 pub const ROOT_INBOX: &str = "root";

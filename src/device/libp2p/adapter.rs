@@ -47,6 +47,10 @@ where
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        // A frozen process closes nothing either.
+        if self.1.is_mute(cx) {
+            return Poll::Pending;
+        }
         Pin::new(&mut self.0).poll_close(cx)
     }
 

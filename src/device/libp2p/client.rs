@@ -46,8 +46,8 @@ pub struct DmsClient {
 
 impl DmsClient {
     /// A client that sends with `link` and takes the replies out of `arrived`, both of one [`Link::start`]. Replies come to
-    /// the first inbox of the link. `key` must be the key of the link: a node answers only who signs with the key that
-    /// the connection proves.
+    /// the first inbox of the link. `key` signs; it may be another than that of the link, since a request names as its host
+    /// the peer that the connection proves, and a node holds only these two against each other.
     pub fn new(link: Link, arrived: mpsc::Receiver<InboundFrame>, key: Key) -> Self {
         // proven: a link without an inbox is not started.
         let inbox = link.inboxes().first().cloned().unwrap_or_default();

@@ -115,6 +115,23 @@ async fn who_sends_too_much_that_is_no_message_is_cut_off() {
 }
 
 #[tokio::test]
+async fn whom_we_dial_ourselves_is_dialled_again() {
+    let (device, _taken) = listening(random_key(), LOOPBACK, &["root"]).await;
+    let (link, _arrived) = listening(random_key(), LOOPBACK, &["root"]).await;
+    let addresses = device.listen_addresses().await;
+    link.send(device.peer_id(), &addresses, "root", Vec::new(), SOON).await.unwrap();
+    for number in 1..=u64::from(FAULTS) {
+        send_any(&device, link.peer_id(), vec![0; MAX_BODY + 1]).await;
+        until("it is counted", async || link.counters().dropped(Dropped::TooLong) == number).await;
+    }
+    until("it is cut off", async || link.counters().cut_off() == 1).await;
+    until("it is asked again", async || {
+        link.send(device.peer_id(), &addresses, "root", Vec::new(), SOON).await.is_ok()
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn complaints_about_messages_count_like_broken_streams() {
     let (device, mut arrived) = listening(random_key(), LOOPBACK, &["root"]).await;
     let link = dialing().await;

@@ -46,6 +46,11 @@ impl Wanted {
             waiting: Vec::new(),
         }
     }
+
+    /// Whether it is known where to dial it.
+    pub(super) const fn is_dialled(&self) -> bool {
+        !self.addresses.is_empty()
+    }
 }
 
 impl Task {

@@ -355,6 +355,14 @@ impl Task {
     }
 
     fn keep_out(&mut self, peer: PeerId) {
+        // Whom we ask ourselves is dialled again, with growing pauses: a device may be well again at any moment.
+        if self.wanted.get(&peer).is_some_and(Wanted::is_dialled) {
+            if self.swarm.disconnect_peer_id(peer).is_ok() {
+                tracing::warn!(%peer, "connection closed: too much comes over it that is no message");
+                self.counters.count_cut_off();
+            }
+            return;
+        }
         if !self.swarm.behaviour_mut().kept_out.block_peer(peer) {
             return;
         }

@@ -23,12 +23,22 @@ async fn main() -> Result<(), Box<dyn Error>> {
         Some("--hold") => return devices::hold().await,
         _ => {}
     }
+    // One part, when it is named: trips, calls, devices.
+    let named = arguments.iter().find(|argument| !argument.starts_with("--"));
+    let wanted = |part: &str| named.is_none_or(|named| named == part);
     let peer = peer::build()?;
     println!("| what | median | lowest – highest | bound | | ours | peer |\n|---|---|---|---|---|---|---|");
-    trips::compare(&peer, &[]).await?;
-    trips::compare(&peer, &["--polite"]).await?;
-    calls::compare(&peer).await?;
-    println!("\n| what | | bound | |\n|---|---|---|---|");
-    trips::connect(&peer).await?;
-    devices::measure().await
+    if wanted("trips") {
+        trips::compare(&peer, &[]).await?;
+        trips::compare(&peer, &["--polite"]).await?;
+    }
+    if wanted("calls") {
+        calls::compare(&peer).await?;
+    }
+    if wanted("devices") {
+        println!("\n| what | | bound | |\n|---|---|---|---|");
+        trips::connect(&peer).await?;
+        devices::measure().await?;
+    }
+    Ok(())
 }
