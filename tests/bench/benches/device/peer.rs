@@ -59,7 +59,7 @@ impl Peer {
 /// A node of the peer that listens.
 pub struct Node {
     /// It runs as long as this is kept.
-    pub peer: Peer,
+    _peer: Peer,
     pub target: DeviceTarget,
 }
 
@@ -70,7 +70,7 @@ impl Node {
         let mut peer = Peer::start(peer, &[&[what, "--seed", &hex::encode(seed)], flags].concat())?;
         let listening = peer.next("listening").await?;
         let addresses = serde_json::from_value(listening["addresses"].clone())?;
-        Ok(Self { peer, target: DeviceTarget { did, addresses, grant: None } })
+        Ok(Self { _peer: peer, target: DeviceTarget { did, addresses, grant: None } })
     }
 
     /// Its first address, with its peer ID.
