@@ -5,6 +5,8 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 CARGO ?= cargo
 # Tests on real parts wait for them most of the time, so more of them run side by side than there are cores.
 TEST_THREADS ?= 4
+# The demo promises how long it takes, so it runs alone.
+TIMED := demo::the_demo_ends_well_and_leaves_nothing
 SECONDS_FILE := $(TARGET)/tmp/test-seconds
 
 .DEFAULT_GOAL := help
@@ -32,7 +34,8 @@ test: ## Format, lints, unit tests, tests on real parts, the Go peer, the chart
 	$(CARGO) build -q --features dev
 	@if [ -f tests/interop/go.mod ]; then set -x; cd tests/interop && go vet ./... && go test ./...; fi
 	$(CARGO) test -q --features dev --lib --bins
-	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test -q --features dev --test it
+	$(CARGO) test -q --features dev --test it -- --exact $(TIMED)
+	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test -q --features dev --test it -- --skip $(TIMED)
 	@tests/fuzz/run.sh 20
 	@echo; echo "the ten slowest tests, in seconds:"; sort -rn $(SECONDS_FILE) | head -10
 
