@@ -45,10 +45,10 @@ soak: ## Quiet deployments are not written; each fault for SOAK_SECONDS=600 on 2
 	@tests/tools/build.sh etcd kube-apiserver kube-controller-manager kubectl helm
 	@$(CARGO) build -q --features dev
 	DMS_OPERATOR_SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test -q --features dev --test it soak:: -- --nocapture --test-threads 1
-	DMS_OPERATOR_FLEET=200 $(CARGO) test -q --features dev --test it fleet:: -- --nocapture
-	DMS_OPERATOR_FLEET=1000 $(CARGO) test -q --features dev --test it fleet:: -- --nocapture
 	@git diff --unified=0 docs/measurements.md | grep '^+|' | cut -c2-
 	@tests/fuzz/run.sh $(SOAK_SECONDS)
+	DMS_OPERATOR_FLEET=200 $(CARGO) test -q --features dev --test it fleet:: -- --nocapture
+	DMS_OPERATOR_FLEET=1000 $(CARGO) test -q --features dev --test it fleet:: -- --nocapture
 
 SECONDS ?= 20
 fuzz: ## Runs each fuzz target for SECONDS=20

@@ -143,7 +143,9 @@ pub async fn reconcile(object: Arc<HostingDevice>, context: Arc<Context>) -> Res
     watched.reach = answered.map_or_else(Reach::default, |answered| watched.reach.after(answered));
     // Whoever was accused meanwhile stays so.
     let watched = context.set_watched(&name, watched);
-    let outcome = outcome(&name, &seen, &watched).filter(|outcome| {
+    // What was told of an earlier spec says nothing of this one.
+    let held = watched.reach.in_doubt() && before.observed_generation == object.metadata.generation;
+    let outcome = outcome(&name, &seen, &watched, held).filter(|outcome| {
         // Until its new sentinel is there, the loss that is being settled stays told.
         !adopting || !matches!(outcome, Outcome::Reconciling(..))
     });
@@ -222,8 +224,9 @@ async fn beat(
     Ok(id)
 }
 
-/// What the heartbeat comes to; `None` while it speaks against those before it: then everything stays as it was told.
-fn outcome(device: &str, seen: &Result<String, Fault>, watched: &Watched) -> Option<Outcome> {
+/// What the heartbeat comes to; `None` while it speaks against those before it, and `held`: then everything stays as it was
+/// told.
+fn outcome(device: &str, seen: &Result<String, Fault>, watched: &Watched, held: bool) -> Option<Outcome> {
     if let Some(contradiction) = &watched.contradiction {
         let message = format!(
             "{contradiction}. Nothing new goes there: see that the device is what it says it is, and take it again with \
@@ -233,7 +236,7 @@ fn outcome(device: &str, seen: &Result<String, Fault>, watched: &Watched) -> Opt
     }
     match seen {
         Err(Fault { reason, message, kind: FaultKind::Person }) => Some(Outcome::Stalled(*reason, message.clone())),
-        _ if watched.reach.in_doubt() => None,
+        _ if held => None,
         Err(Fault { reason, message, kind: FaultKind::Silent | FaultKind::Refused }) => {
             Some(Outcome::Reconciling(*reason, message.clone()))
         }
