@@ -22,13 +22,12 @@ use super::{
 };
 use crate::{
     api::{
-        ConditionType, HostingDevice, HostingDeviceStatus, Reachability, Reason, ReplySpelling, SentinelRecord,
-        names::FIELD_MANAGER,
+        ConditionType, HostingDevice, HostingDeviceStatus, Reachability, Reason, SentinelRecord, names::FIELD_MANAGER,
     },
     capability::Token,
     device::{
         CallError, DeviceTarget,
-        dms::{self, Spelling},
+        dms::{self, path},
     },
     plan::{
         backoff,
@@ -169,10 +168,7 @@ fn known(object: &HostingDevice, before: &HostingDeviceStatus) -> Watched {
         uid: object.uid(),
         reach: Reach::known(before.reachability.map(|reachability| reachability == Reachability::Reachable)),
         onboarded: before.onboarded,
-        spelling: before.reply_spelling.map(|spelling| match spelling {
-            ReplySpelling::Old => Spelling::Old,
-            ReplySpelling::New => Spelling::New,
-        }),
+        spelling: before.reply_spelling,
         contradiction: contradiction(before),
         // What its status says was asked not long ago.
         beats: u32::from(before.onboarded.is_some()),
@@ -201,20 +197,17 @@ async fn beat(
     let due = watched.beats.is_multiple_of(ONBOARDING_EVERY);
     watched.beats = watched.beats.wrapping_add(1);
     watched.spelling = spelling.or(watched.spelling);
-    let asked =
-        target.grant.as_ref().is_none_or(|grant| dms::path::allows(grant.capabilities(), dms::path::ONBOARDING_STATUS));
+    let may_ask = |behaviour| target.grant.as_ref().is_none_or(|grant| path::allows(grant.capabilities(), behaviour));
     // A node that does not serve this, or could not tell, is none the worse for it.
     if due
-        && asked
+        && may_ask(path::ONBOARDING_STATUS)
         && let Ok(reply) = dms::onboarding_status(client, target).await
         && reply.error.is_empty()
     {
         watched.onboarded = Some(reply.onboarded);
     }
-    let asked =
-        target.grant.as_ref().is_none_or(|grant| dms::path::allows(grant.capabilities(), dms::path::RESOURCES_FREE));
     if due
-        && asked
+        && may_ask(path::RESOURCES_FREE)
         && let Ok(reply) = dms::resources_free(client, target).await
         && reply.error.is_empty()
     {
@@ -296,10 +289,7 @@ fn status(
             .reachable()
             .map(|reachable| if reachable { Reachability::Reachable } else { Reachability::Unreachable }),
         onboarded: *onboarded,
-        reply_spelling: spelling.map(|spelling| match spelling {
-            Spelling::Old => ReplySpelling::Old,
-            Spelling::New => ReplySpelling::New,
-        }),
+        reply_spelling: *spelling,
         grant_expires: grant.map(|grant| stored_time(grant.not_after())),
         conditions: match outcome {
             Some(outcome) => conditions(&parts, outcome, &before.conditions, generation, now),

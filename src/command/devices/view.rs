@@ -258,11 +258,6 @@ const fn yes_or_no(value: bool) -> &'static str {
 }
 
 /// Everything about one device, for people.
-/// Text that may come from a device must not steer the terminal.
-fn plain(text: &str) -> String {
-    text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
-}
-
 pub(super) fn description(view: &View, now: Nanos, colours: Colours) -> String {
     let mut out = String::new();
     let mut line = |name: &str, value: &str| {
@@ -288,7 +283,6 @@ pub(super) fn description(view: &View, now: Nanos, colours: Colours) -> String {
     line("Sentinel", &known(&view.sentinel));
     out.push_str("Conditions:\n");
     for Condition { kind, status, reason, message, last_transition_time } in &view.conditions {
-        let message = plain(message);
         let _ = writeln!(out, "  {kind}={status}  {reason}  since {last_transition_time}\n    {message}");
     }
     match &view.deployments {

@@ -6,8 +6,7 @@ use kube::ResourceExt as _;
 
 use super::{Context, Wake, locked};
 use crate::{
-    api::{ConditionType, HostingDeviceStatus},
-    device::dms::Spelling,
+    api::{ConditionType, HostingDeviceStatus, ReplySpelling},
     plan::reach::{self, Reach},
 };
 
@@ -49,7 +48,7 @@ pub struct Watched {
     /// Whether it offers resources.
     pub onboarded: Option<bool>,
     /// How it spells its replies.
-    pub spelling: Option<Spelling>,
+    pub spelling: Option<ReplySpelling>,
     /// What it once answered that cannot be.
     pub contradiction: Option<String>,
     /// Heartbeats since the process started.

@@ -6,11 +6,11 @@ use serde_json::json;
 
 use super::Fault;
 use crate::{
-    api::{Reason, names::metadata},
+    api::{Reason, ReplySpelling, names::metadata},
     controller::context::Context,
     device::{
         DeviceTarget,
-        dms::{self, Spelling},
+        dms::{self, spelling_of_status},
     },
 };
 
@@ -23,7 +23,7 @@ pub(super) struct Found {
     /// Its id.
     pub id: String,
     /// How the device spells its replies, if that could be told.
-    pub spelling: Option<Spelling>,
+    pub spelling: Option<ReplySpelling>,
 }
 
 /// Sees to it that the device has its sentinel.
@@ -45,7 +45,7 @@ async fn still_there(context: &Context, device: &str, target: &DeviceTarget, id:
     let reply = client
         .call(target, dms::path::DEPLOYMENT_STATUS, dms::deployment_status_request(&id, false), dms::READ_WINDOW)
         .await?;
-    let spelling = Spelling::of_status(&reply);
+    let spelling = spelling_of_status(&reply);
     let dms::StatusReply { state, error, .. } = dms::deployment_status_reply(target, reply)?;
     if state.is_some() {
         return Ok(Found { id, spelling });
@@ -84,7 +84,7 @@ async fn find_or_plant(context: &Context, target: &DeviceTarget) -> Result<Found
     };
     let request = dms::deployment_status_request(&id, false);
     let reply = context.device_client.call(target, dms::path::DEPLOYMENT_STATUS, request, dms::READ_WINDOW).await;
-    Ok(Found { id, spelling: reply.ok().as_ref().and_then(Spelling::of_status) })
+    Ok(Found { id, spelling: reply.ok().as_ref().and_then(spelling_of_status) })
 }
 
 fn marks(context: &Context) -> BTreeMap<String, String> {

@@ -52,5 +52,5 @@ pub use reply::{
     AllocationInfo, Cpu, ListEntry, ListPage, Manifest, ManifestAllocation, ManifestNode, ManifestReply, NewReply,
     NewStatus, OnboardingReply, Outcome, PeersSelf, ResourceUsage, Resources, ResourcesReply, Size, StatusReply,
 };
-pub use spelling::Spelling;
+pub use spelling::spelling_of_status;
 pub use state::DeploymentState;

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{CHANGE_WINDOW, READ_WINDOW, ask, bad, read};
@@ -161,11 +162,7 @@ pub async fn deployment_shutdown(
     target: &DeviceTarget,
     id: &str,
 ) -> Result<Outcome, CallError> {
-    done(
-        target,
-        path::DEPLOYMENT_SHUTDOWN,
-        ask(client, target, path::DEPLOYMENT_SHUTDOWN, &DeploymentId { id: id.to_owned() }, CHANGE_WINDOW).await?,
-    )
+    change(client, target, path::DEPLOYMENT_SHUTDOWN, &DeploymentId { id: id.to_owned() }, CHANGE_WINDOW).await
 }
 
 /// Removes the record of a deployment. It stops nothing: shut down first.
@@ -177,11 +174,7 @@ pub async fn deployment_delete(
     target: &DeviceTarget,
     id: &str,
 ) -> Result<Outcome, CallError> {
-    done(
-        target,
-        path::DEPLOYMENT_DELETE,
-        ask(client, target, path::DEPLOYMENT_DELETE, &DeleteRequest { id: id.to_owned() }, CHANGE_WINDOW).await?,
-    )
+    change(client, target, path::DEPLOYMENT_DELETE, &DeleteRequest { id: id.to_owned() }, CHANGE_WINDOW).await
 }
 
 /// Replaces the ensemble of a running deployment. It counts as done when the device says so.
@@ -195,7 +188,7 @@ pub async fn deployment_update(
     spec: &EnsembleSpec,
 ) -> Result<Outcome, CallError> {
     let request = UpdateRequest { id: id.to_owned(), ensemble: ensemble_of(spec) };
-    done(target, path::DEPLOYMENT_UPDATE, ask(client, target, path::DEPLOYMENT_UPDATE, &request, UPDATE_WINDOW).await?)
+    change(client, target, path::DEPLOYMENT_UPDATE, &request, UPDATE_WINDOW).await
 }
 
 /// State, manifest and allocations of one deployment in one answer.
@@ -223,7 +216,7 @@ pub async fn deployment_prune(
     target: &DeviceTarget,
     request: &PruneRequest,
 ) -> Result<Outcome, CallError> {
-    done(target, path::DEPLOYMENT_PRUNE, ask(client, target, path::DEPLOYMENT_PRUNE, request, CHANGE_WINDOW).await?)
+    change(client, target, path::DEPLOYMENT_PRUNE, request, CHANGE_WINDOW).await
 }
 
 fn ensemble_of(spec: &EnsembleSpec) -> Ensembles {
@@ -231,8 +224,15 @@ fn ensemble_of(spec: &EnsembleSpec) -> Ensembles {
     Ensembles { v1 }
 }
 
-/// Whether it was done, or why not: a reply that says neither is none.
-fn done(target: &DeviceTarget, behaviour: &str, reply: Outcome) -> Result<Outcome, CallError> {
+/// Asks for a change. Its reply says that it was done, or why not: one that says neither is none.
+async fn change(
+    client: &dyn DeviceClient,
+    target: &DeviceTarget,
+    behaviour: &str,
+    request: &(impl Serialize + Sync),
+    window: Duration,
+) -> Result<Outcome, CallError> {
+    let reply: Outcome = ask(client, target, behaviour, request, window).await?;
     if !reply.ok && reply.error.is_empty() {
         return Err(bad(target, behaviour, "it says neither that it was done nor why not"));
     }
