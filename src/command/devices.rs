@@ -153,7 +153,7 @@ async fn client(key: &Key) -> Result<DmsClient, CommandError> {
         key: Key::from_seed(random()?),
         listen: Vec::new(),
         inboxes: vec![format!("user-{}", now().0)],
-        topics: Vec::new(),
+        topics: None,
     };
     let (link, arrived) =
         Link::start(config).await.map_err(|error| CommandError::because("no device can be called from here", error))?;

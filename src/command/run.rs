@@ -18,6 +18,7 @@ use crate::{
     config::{OperatorConfig, ProviderName},
     controller::{
         self,
+        actor::{self, OperatorActor},
         asking::AskingAgain,
         clock::{self, Clock},
         context::{Parts, Settings},
@@ -26,7 +27,11 @@ use crate::{
         lease::{Campaign, LeaseConfig},
         revocation::{self, RevocationBook},
     },
-    device::libp2p::{DmsClient, Dropped, Link, LinkConfig, LinkCounters},
+    device::{
+        actor::{Actor, ActorConfig, Broadcaster},
+        dms::path::ROOT_INBOX,
+        libp2p::{DmsClient, Dropped, Link, LinkConfig, LinkCounters},
+    },
     gateway::{
         site::{self, SiteService},
         site_table::SiteTable,
@@ -174,16 +179,16 @@ async fn work(
     let link = LinkConfig {
         key: identity.key.clone(),
         listen: args.p2p_listen.clone(),
-        inboxes: vec![inbox()],
-        topics: Vec::new(),
+        inboxes: vec![inbox(), ROOT_INBOX.to_owned()],
+        topics: Some(actor::TOPICS.map(str::to_owned).to_vec()),
     };
     let (link, arrived) = Link::start(link)
         .await
         .map_err(|error| CommandError::because("the libp2p host could not be started", error))?;
-    let counters = Arc::clone(link.counters());
-    metrics.read_link(move || figures(&counters));
-    let device_client = DmsClient::new(link.clone(), arrived, identity.key.clone());
-    let device_client = Arc::new(AskingAgain(CountedClient::new(device_client, Arc::clone(&metrics))));
+    let addresses = link.listen_addresses().await;
+    if !addresses.is_empty() {
+        tracing::info!(addresses = addresses.join(" "), peer = link.peer_id(), "reached over libp2p");
+    }
 
     let revocations = RevocationBook::default();
     revocation::load(&revocations, client, &namespace, &did, clock::wall()).await.map_err(|error| {
@@ -194,6 +199,23 @@ async fn work(
         CommandError::because(what, error)
     })?;
     let clock = Clock::default();
+    let (drivers, wake) = controller::watch(client, &namespace, &stop);
+    let serves = Arc::new(OperatorActor {
+        did: did.clone(),
+        addresses,
+        revocations: revocations.clone(),
+        wake: wake.clone(),
+        clock: clock.clone(),
+    });
+    let context = actor::context(did);
+    let actor = Actor::new(ActorConfig { key: identity.key.clone(), context, serves, clock: clock::wall }, &link);
+    metrics.read_link({
+        let (counters, actor) = (Arc::clone(link.counters()), actor.clone());
+        move || figures(&counters, &actor)
+    });
+    let device_client = DmsClient::beside(actor, link.clone(), arrived, identity.key.clone());
+    let device_client = Arc::new(AskingAgain(CountedClient::new(device_client, Arc::clone(&metrics))));
+    let broadcaster = Broadcaster::new(&link, identity.key.clone(), clock::wall());
     let sites = SiteTable::new();
     let listener = tokio::net::TcpListener::bind(args.site_bind)
         .await
@@ -213,7 +235,6 @@ async fn work(
         namespace: namespace.clone(),
         provider,
     };
-    let (drivers, wake) = controller::watch(client, &namespace, &stop);
     let endpoint = serve_sites(listener, &sites, &revocations);
     let reports = sites.reports().map(|site| (site.namespace().to_owned(), site.name().to_owned()));
     let recorder = Recorder::new(
@@ -228,6 +249,7 @@ async fn work(
         clock,
         recorder,
         device_client,
+        broadcaster,
         archives: ArchiveFetcher::new(policy),
         sites,
         revocations,
@@ -245,13 +267,14 @@ async fn work(
     Ok(())
 }
 
-fn figures(counters: &LinkCounters) -> LinkFigures {
+fn figures(counters: &LinkCounters, actor: &Actor) -> LinkFigures {
     LinkFigures {
         received: counters.frames_in(),
         sent: counters.frames_out(),
         connections: counters.connections(),
         failed_dials: counters.failed_dials(),
         dropped: Dropped::ALL.map(|reason| (reason.code(), counters.dropped(reason))).to_vec(),
+        asked: actor.counts().into_iter().collect(),
     }
 }
 

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     api::{CapabilityRevocation, HostingDeploymentStatus, HostingDevice, HostingProvider, HostingProviderSpec, Reason},
     capability::{Did, Nanos, RevocationKey, Token},
-    device::{DeviceClient, DeviceTarget},
+    device::{DeviceClient, DeviceTarget, actor::Broadcaster},
     gateway::site_table::SiteTable,
     metrics::Metrics,
     plan::{place::Candidate, validate::Terms},
@@ -148,6 +148,8 @@ pub struct Context {
     pub recorder: Recorder,
     /// The way to devices.
     pub device_client: Arc<dyn DeviceClient>,
+    /// Tells all devices at once.
+    pub broadcaster: Broadcaster,
     /// The way to archives.
     pub archives: ArchiveFetcher,
     /// What sites are to serve.
@@ -192,6 +194,8 @@ pub struct Parts {
     pub recorder: Recorder,
     /// See [`Context::device_client`].
     pub device_client: Arc<dyn DeviceClient>,
+    /// See [`Context::broadcaster`].
+    pub broadcaster: Broadcaster,
     /// See [`Context::archives`].
     pub archives: ArchiveFetcher,
     /// See [`Context::sites`].
@@ -225,6 +229,7 @@ impl Context {
             clock,
             recorder,
             device_client,
+            broadcaster,
             archives,
             sites,
             revocations,
@@ -245,6 +250,7 @@ impl Context {
             clock,
             recorder,
             device_client,
+            broadcaster,
             archives,
             sites,
             revocations,
@@ -415,6 +421,13 @@ impl Context {
             ));
         };
         target(&found)
+    }
+
+    /// What the owners of all devices have granted.
+    #[must_use]
+    pub fn grants(&self) -> Vec<Token> {
+        let devices = self.readable_devices();
+        devices.iter().filter_map(|device| target(device).ok()?.grant).collect()
     }
 
     /// Ids recorded for deployments on a device, other than one object's own, since the device was last adopted.

@@ -15,10 +15,11 @@ use kube::{
 use serde_json::json;
 use tokio::time::Instant;
 
+use self::grant::TakenBack;
 use super::{
     context::{Context, DeviceHealth, SILENCES, Watched, contradiction, stored_time, target},
     error::Error,
-    events,
+    events, revocation,
 };
 use crate::{
     api::{
@@ -124,6 +125,11 @@ pub async fn reconcile(object: Arc<HostingDevice>, context: Arc<Context>) -> Res
     let adopting = adopt::is_due(&object, &before, now);
     let target = target(&object);
     let seen = match &target {
+        Ok(target) if let Some(taken_back) = taken_back(target, &context) => {
+            let TakenBack { key, ends, message } = taken_back;
+            revocation::used(&context, &key, ends).await;
+            Err(Fault::person(Reason::GrantInsufficient, message))
+        }
         Ok(target) => {
             let expected = known_sentinel.clone().filter(|_| !adopting);
             tokio::select! {
@@ -160,6 +166,10 @@ pub async fn reconcile(object: Arc<HostingDevice>, context: Arc<Context>) -> Res
     publish_status(&object, &context, &before, status).await?;
     context.metrics.device_ready(&name, ready);
     Ok(Action::requeue(backoff::Backoff { first: pause, cap: pause }.pause(1, rand::random())))
+}
+
+fn taken_back(target: &DeviceTarget, context: &Context) -> Option<TakenBack> {
+    grant::taken_back(target.grant.as_ref()?, &|key| context.revocations.revoked(key))
 }
 
 /// What the status of a device tells a process that has just started.
@@ -281,7 +291,11 @@ fn status(
     };
     let credible =
         credible.map(|(value, reason, message)| Statement { kind: ConditionType::Credible, value, reason, message });
-    let parts: Vec<Statement> = grant.map(|grant| grant::statement(grant, now)).into_iter().chain(credible).collect();
+    let parts: Vec<Statement> = grant
+        .map(|grant| grant::statement(grant, &|key| context.revocations.revoked(key), now))
+        .into_iter()
+        .chain(credible)
+        .collect();
     HostingDeviceStatus {
         observed_generation: generation,
         sentinel: sentinel.map(|id| SentinelRecord { id }),

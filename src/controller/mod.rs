@@ -7,6 +7,7 @@
 //! Only this room talks to the API server. It runs in the process that holds the lease; a standby neither dials nor
 //! listens with the provider's key.
 
+pub mod actor;
 pub mod asking;
 pub mod checkpoint;
 pub mod clock;

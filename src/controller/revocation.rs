@@ -18,8 +18,8 @@ use kube::{
 };
 use serde_json::json;
 
-use self::book::{Offered, Revocation};
-pub use self::book::{RevocationBook, Source};
+use self::book::Offered;
+pub use self::book::{Revocation, RevocationBook, Source};
 use super::{
     Guarded,
     context::{Context, Wake},
@@ -28,7 +28,11 @@ use super::{
 };
 use crate::{
     api::{CapabilityRevocation, CapabilityRevocationStatus, ConditionType, Reason, names::FIELD_MANAGER},
-    capability::{Did, Nanos, Refusal, RevocationKey, Token, verify_revocation},
+    capability::{Capability, Did, Nanos, Refusal, RevocationKey, Token, verify_revocation},
+    device::{
+        actor::Said,
+        dms::{AnchorRequest, TokenList, path},
+    },
     plan::{
         conditions::{Outcome, conditions},
         retention::REVOCATIONS_PER_NAMESPACE,
@@ -38,7 +42,7 @@ use crate::{
 const STAYS: &str = "the revocation is in force, and stays so when this object is deleted";
 
 /// A revocation, if its signature is that of the issuer that it names. Its own expiry does not matter.
-fn read(token: &str) -> Result<Revocation, Refusal> {
+pub(super) fn read(token: &str) -> Result<Revocation, Refusal> {
     let token = token.trim();
     let parsed = Token::parse(token.as_bytes())?;
     let key = verify_revocation(&parsed)?;
@@ -108,7 +112,10 @@ async fn take_in(object: &CapabilityRevocation, revocation: &Revocation, context
     let exempt = anchored || source.namespace == context.settings.namespace;
     let waiting = if exempt { 0 } else { waiting_before(object, context) };
     match context.revocations.offer(revocation, &source, exempt, waiting, context.clock.now()) {
-        Offered::New => context.wake(Wake::Revoked(key.clone())),
+        Offered::New => {
+            context.wake(Wake::Revoked(key.clone()));
+            tell(revocation, context).await;
+        }
         Offered::Known => {}
         Offered::OverQuota => {
             let message = format!(
@@ -131,6 +138,22 @@ async fn take_in(object: &CapabilityRevocation, revocation: &Revocation, context
             key.issuer, key.subject
         ),
     }))
+}
+
+/// Tells everybody who listens. Whom it does not reach is told by whoever asks there next.
+async fn tell(revocation: &Revocation, context: &Context) {
+    let paths = (Capability::parse(path::TOPIC_REVOCATION), Capability::parse(path::CAP_REVOKE_BROADCAST));
+    let (Ok(topic), Ok(behaviour), Ok(token)) = (paths.0, paths.1, serde_json::from_str(&revocation.token)) else {
+        return;
+    };
+    let message = json!(AnchorRequest { token: TokenList { list: vec![token] } });
+    let said = Said { topic: &topic, behaviour: &behaviour, message: &message };
+    match context.broadcaster.tell(said, &context.grants(), context.clock.now()).await {
+        Ok(()) => {
+            tracing::info!(issuer = %revocation.key.issuer, subject = %revocation.key.subject, "told of a revocation")
+        }
+        Err(error) => tracing::debug!(%error, "nobody was told of a revocation"),
+    }
 }
 
 /// How many older objects of the namespace wait for room.

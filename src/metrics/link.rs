@@ -26,6 +26,8 @@ pub struct LinkFigures {
     pub failed_dials: u64,
     /// What was dropped, by reason.
     pub dropped: Vec<(&'static str, u64)>,
+    /// What was asked of the operator's own actor: `Answered`, `Unanswered`, or why it was dropped.
+    pub asked: Vec<(&'static str, u64)>,
 }
 
 type Read = dyn Fn() -> LinkFigures + Send + Sync;
@@ -49,7 +51,7 @@ impl LinkCollector {
 
 impl Collector for LinkCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let LinkFigures { received, sent, connections, failed_dials, dropped } =
+        let LinkFigures { received, sent, connections, failed_dials, dropped, asked } =
             self.0.get().map(|read| read()).unwrap_or_default();
         for (name, help, count) in [
             ("link_messages_received", "Messages received whole from devices", received),
@@ -60,11 +62,19 @@ impl Collector for LinkCollector {
             let counter = ConstCounter::new(count);
             counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
         }
-        let help = "Messages and streams from devices that were dropped, by reason";
-        let mut family = encoder.encode_descriptor("link_dropped", help, None, MetricType::Counter)?;
-        for (reason, count) in dropped {
-            let labels = ReasonLabels { reason: reason.to_owned() };
-            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        for (name, help, counts) in [
+            ("link_dropped", "Messages and streams from devices that were dropped, by reason", dropped),
+            (
+                "actor_messages",
+                "Messages to the operator's own actor: Answered, Unanswered, or the reason for which they were dropped",
+                asked,
+            ),
+        ] {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for (reason, count) in counts {
+                let labels = ReasonLabels { reason: reason.to_owned() };
+                ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+            }
         }
         Ok(())
     }

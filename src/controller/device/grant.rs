@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::{
     api::{ConditionType, Reason},
-    capability::{Nanos, Token},
+    capability::{Nanos, RevocationKey, Token},
     device::dms::path,
     plan::conditions::{Statement, Value},
 };
@@ -13,9 +13,28 @@ use crate::{
 /// So long before its end a grant is said to be ending.
 const SOON: Duration = Duration::from_hours(7 * 24);
 
+/// A link of a grant that its issuer took back.
+pub(super) struct TakenBack {
+    pub key: RevocationKey,
+    /// When the link would have ended.
+    pub ends: Nanos,
+    /// For people.
+    pub message: String,
+}
+
+/// What keeps a grant from being used at all.
+pub(super) fn taken_back(grant: &Token, revoked: &dyn Fn(&RevocationKey) -> bool) -> Option<TakenBack> {
+    let link = grant.links().find(|link| revoked(&link.revocation_key()))?;
+    let message = format!("{} took the grant back: ask the owner of the device for a new one", link.issuer());
+    Some(TakenBack { key: link.revocation_key(), ends: link.expires(), message })
+}
+
 /// What can be said of a grant, for the condition [`ConditionType::GrantValid`].
-pub(super) fn statement(grant: &Token, now: Nanos) -> Statement {
-    let (value, reason, message) = judge(grant, now);
+pub(super) fn statement(grant: &Token, revoked: &dyn Fn(&RevocationKey) -> bool, now: Nanos) -> Statement {
+    let (value, reason, message) = match taken_back(grant, revoked) {
+        Some(TakenBack { message, .. }) => (Value::False, Reason::GrantInsufficient, message),
+        None => judge(grant, now),
+    };
     Statement { kind: ConditionType::GrantValid, value, reason, message }
 }
 
@@ -56,6 +75,16 @@ mod tests {
             nonce: rand::random(),
         };
         Token::delegate(&Key::from_seed(rand::random()), minting, None).unwrap()
+    }
+
+    #[test]
+    fn a_grant_that_was_taken_back_says_by_whom() {
+        let grant = grant(&["/"], SOON * 2);
+        assert_eq!(statement(&grant, &|_| false, NOW).value, Value::True);
+        let key = grant.revocation_key();
+        let Statement { kind, value, reason, message } = statement(&grant, &|asked| *asked == key, NOW);
+        assert_eq!((kind, value, reason), (ConditionType::GrantValid, Value::False, Reason::GrantInsufficient));
+        assert!(message.contains(&grant.issuer().to_string()), "{message}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The revocations in force, in memory.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
 };
@@ -12,6 +12,9 @@ use crate::{
     capability::{Nanos, RevocationKey},
     plan::retention::{REVOCATIONS_PER_NAMESPACE, kept_until},
 };
+
+/// Revocations in force that were only heard of.
+pub const HEARD: usize = 256;
 
 /// A revocation whose signature holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +90,8 @@ pub struct RevocationBook(Arc<RwLock<Book>>);
 struct Book {
     kept: BTreeMap<RevocationKey, Kept>,
     passing: BTreeMap<RevocationKey, Passing>,
+    /// Those that were only heard of, the oldest first. Anybody may tell of some, so they are few.
+    heard: VecDeque<(Revocation, Nanos)>,
     /// How many count in the number of each namespace.
     counted: BTreeMap<String, usize>,
     epoch: u64,
@@ -95,7 +100,17 @@ struct Book {
 
 impl Book {
     fn in_force(&self, key: &RevocationKey) -> bool {
-        self.kept.contains_key(key) || self.passing.contains_key(key)
+        self.kept.contains_key(key) || self.passing.contains_key(key) || self.heard_of(key)
+    }
+
+    fn heard_of(&self, key: &RevocationKey) -> bool {
+        self.heard.iter().any(|(heard, _)| heard.key == *key)
+    }
+
+    /// Takes one out that was only heard of, and when it was.
+    fn unhear(&mut self, key: &RevocationKey) -> Option<(Revocation, Nanos)> {
+        let at = self.heard.iter().position(|(heard, _)| heard.key == *key)?;
+        self.heard.remove(at)
     }
 
     fn count(&mut self, namespace: &str) {
@@ -158,7 +173,7 @@ impl RevocationBook {
         if !exempt {
             book.count(&source.namespace);
         }
-        let new = !book.passing.contains_key(key);
+        let new = !book.passing.contains_key(key) && book.unhear(key).is_none();
         let passing = book.passing.entry(key.clone()).or_insert_with(|| Passing {
             revocation: revocation.clone(),
             accepted: now,
@@ -171,6 +186,22 @@ impl RevocationBook {
         }
         book.epoch += 1;
         Offered::New
+    }
+
+    /// Takes in a revocation that was only heard of. It is in force until [`HEARD`] others came after it; once something
+    /// was refused for it, it is kept as any other. Whether it was not in force before.
+    #[must_use]
+    pub fn hear(&self, revocation: &Revocation, now: Nanos) -> bool {
+        let mut book = self.write();
+        if book.in_force(&revocation.key) {
+            return false;
+        }
+        if book.heard.len() >= HEARD {
+            book.heard.pop_front();
+        }
+        book.heard.push_back((revocation.clone(), now));
+        book.epoch += 1;
+        true
     }
 
     /// Whether a revocation outlives its object.
@@ -191,13 +222,18 @@ impl RevocationBook {
         let book = self.read();
         match book.kept.get(key) {
             Some(kept) => kept.link.is_none_or(|known| known < link),
-            None => book.passing.contains_key(key),
+            None => book.passing.contains_key(key) || book.heard_of(key),
         }
     }
 
     /// Notes that something was refused for a revocation, so that it does not go with its object.
     pub fn note_used(&self, key: &RevocationKey, link: Nanos) {
-        if let Some(passing) = self.write().passing.get_mut(key) {
+        let mut book = self.write();
+        if let Some((revocation, accepted)) = book.unhear(key) {
+            let passing = Passing { revocation, accepted, holders: BTreeMap::new(), used: None };
+            book.passing.insert(key.clone(), passing);
+        }
+        if let Some(passing) = book.passing.get_mut(key) {
             passing.used = passing.used.max(Some(link));
         }
     }
@@ -215,6 +251,7 @@ impl RevocationBook {
         if !book.in_force(&key) {
             book.epoch += 1;
         }
+        book.unhear(&key);
         let holders = book.passing.remove(&key).map(|passing| passing.holders).unwrap_or_default();
         for source in holders.iter().filter(|(_, counts)| **counts).map(|(source, _)| source) {
             book.discount(&source.namespace);
@@ -357,6 +394,29 @@ mod tests {
         assert!(!book.revoked(&shared.key) && book.revoked(&used.key));
         assert!(book.epoch() > epoch);
         assert_eq!(book.overdue(), [(used.key, NOW)]);
+    }
+
+    #[test]
+    fn what_was_only_heard_of_gives_way_to_later_ones_unless_it_was_used() {
+        let book = RevocationBook::default();
+        let (used, idle) = (revocation(1), revocation(2));
+        assert!(book.hear(&used, NOW) && book.hear(&idle, NOW) && !book.hear(&used, NOW));
+        assert!(book.unsettled(&used.key, NOW));
+        book.note_used(&used.key, NOW);
+        let epoch = book.epoch();
+        for number in 1000..1000 + HEARD {
+            assert!(book.hear(&revocation(number), NOW));
+        }
+        assert!(book.epoch() > epoch);
+        assert!(book.revoked(&used.key) && !book.revoked(&idle.key));
+        assert_eq!(book.overdue(), [(used.key.clone(), NOW)]);
+        assert_eq!(book.passing(&used.key).and_then(|passing| passing.charged()), None);
+
+        // An object takes over what was heard of, and nothing new is in force by that.
+        let last = revocation(1000 + HEARD - 1);
+        assert_eq!(book.offer(&last, &source("a", 1), false, 0, NOW), Offered::Known);
+        book.release(&[source("a", 1)].into());
+        assert!(!book.revoked(&last.key));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::spoil::Spoil;
 use crate::capability::{
     Action, Capability, Envelope, Handle, Key, MAX_CAPABILITIES, Minting, Nanos, Token, token_list,
 };
+use crate::device::actor::Actor;
 use crate::device::dms::path::{DEPLOYMENT_NEW, ROOT_INBOX};
 use crate::device::{CallError, DeviceClient, DeviceTarget, PreparedCall};
 
@@ -49,10 +50,19 @@ impl DmsClient {
     /// the first inbox of the link. `key` signs; it may be another than that of the link, since a request names as its host
     /// the peer that the connection proves, and a node holds only these two against each other.
     pub fn new(link: Link, arrived: mpsc::Receiver<InboundFrame>, key: Key) -> Self {
+        Self::start(link, arrived, key, None)
+    }
+
+    /// The same, and what comes to another inbox than the first, or to a topic, goes to `actor`.
+    pub fn beside(actor: Actor, link: Link, arrived: mpsc::Receiver<InboundFrame>, key: Key) -> Self {
+        Self::start(link, arrived, key, Some(actor))
+    }
+
+    fn start(link: Link, arrived: mpsc::Receiver<InboundFrame>, key: Key, actor: Option<Actor>) -> Self {
         // proven: a link without an inbox is not started.
         let inbox = link.inboxes().first().cloned().unwrap_or_default();
         let pending = Arc::new(Pending::new(inbox.clone(), key.did()));
-        tokio::spawn(take_replies(pending.clone(), arrived, link.downgrade()));
+        tokio::spawn(take(pending.clone(), actor, arrived, link.downgrade()));
         Self { link, key, inbox, nonce: AtomicU64::new(now().0), pending, breakers: Arc::default() }
     }
 
@@ -274,9 +284,13 @@ impl DeviceClient for DmsClient {
     }
 }
 
-/// Passes replies on until the link stops. Who only takes from it does not keep it running.
-async fn take_replies(pending: Arc<Pending>, mut arrived: mpsc::Receiver<InboundFrame>, link: WeakLink) {
+/// Passes on what arrives until the link stops. Who only takes from it does not keep it running.
+async fn take(pending: Arc<Pending>, actor: Option<Actor>, mut arrived: mpsc::Receiver<InboundFrame>, link: WeakLink) {
     while let Some(frame) = arrived.recv().await {
+        if let (Some(actor), false) = (&actor, pending.is_for(&frame.via)) {
+            actor.receive(frame);
+            continue;
+        }
         if let Err(reason) = pending.accept(&frame, now()) {
             tracing::debug!(peer = %frame.peer, reason = reason.code(), "message dropped");
             let Some(link) = link.upgrade() else { return };

@@ -14,8 +14,8 @@ use super::frame::Body;
 use super::link::{InboundFrame, Link, LinkConfig, Via};
 use super::rig::{Frozen, random_bytes, random_key, until};
 use crate::capability::{Action, Capability, Did, Envelope, Handle, Key, Minting, Nanos, Token, parse_token_list};
+use crate::device::actor::OutboundFrame;
 use crate::device::dms::path::DEPLOYMENT_NEW;
-use crate::device::node::OutboundFrame;
 use crate::device::{CallError, DeviceClient, DeviceTarget, PreparedCall};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -32,7 +32,7 @@ async fn client() -> DmsClient {
 async fn client_of(key: Key) -> DmsClient {
     let inboxes = vec![format!("user-{}", now().0)];
     let (link, arrived) =
-        Link::start(LinkConfig { key: key.clone(), listen: Vec::new(), inboxes, topics: Vec::new() }).await.unwrap();
+        Link::start(LinkConfig { key: key.clone(), listen: Vec::new(), inboxes, topics: None }).await.unwrap();
     DmsClient::new(link, arrived, key)
 }
 
@@ -51,7 +51,7 @@ impl Device {
             key: key.clone(),
             listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
             inboxes: vec!["root".to_owned()],
-            topics: Vec::new(),
+            topics: None,
         };
         let (link, arrived) = Link::start(config).await.unwrap();
         let addresses = link.listen_addresses().await;

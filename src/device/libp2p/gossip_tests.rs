@@ -26,7 +26,7 @@ impl Hearing {
             key: key.clone(),
             listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
             inboxes: vec!["root".to_owned()],
-            topics: topics.iter().map(ToString::to_string).collect(),
+            topics: Some(topics.iter().map(ToString::to_string).collect()),
         };
         let (link, arrived) = Link::start(config).await.unwrap();
         Self { key, link, arrived }

@@ -38,8 +38,8 @@ pub struct LinkConfig {
     pub listen: Vec<String>,
     /// Inboxes that messages are taken for, at least one: `root`, `user-…`.
     pub inboxes: Vec<String>,
-    /// Topics whose broadcasts are taken and passed on to others.
-    pub topics: Vec<String>,
+    /// Topics whose broadcasts are taken and passed on to others; `None` takes no part in broadcasts, neither way.
+    pub topics: Option<Vec<String>>,
 }
 
 /// How a message came.
@@ -168,10 +168,10 @@ pub struct Link {
 
 /// A handle that does not keep the swarm running.
 #[derive(Clone, Debug)]
-pub(super) struct WeakLink(Weak<Shared>);
+pub(in crate::device) struct WeakLink(Weak<Shared>);
 
 impl WeakLink {
-    pub(super) fn upgrade(&self) -> Option<Link> {
+    pub(in crate::device) fn upgrade(&self) -> Option<Link> {
         Some(Link { shared: self.0.upgrade()? })
     }
 }
@@ -197,7 +197,8 @@ impl Link {
         let LinkConfig { key, listen, inboxes, topics } = config;
         check_inboxes(&inboxes)?;
         let spoiling = Spoiling::default();
-        let mut swarm = swarm::build(&identity(&key)?, &inboxes, &topics, &spoiling).map_err(LinkError::Transport)?;
+        let mut swarm =
+            swarm::build(&identity(&key)?, &inboxes, topics.as_deref(), &spoiling).map_err(LinkError::Transport)?;
         for address in listen {
             listen_on(&mut swarm, &address).await?;
         }
@@ -395,7 +396,7 @@ impl Link {
     }
 
     /// Says that something this peer sent was dropped. A peer that gives cause for that too often is cut off.
-    pub(super) async fn complain(&self, peer: &str, about: Dropped) {
+    pub(in crate::device) async fn complain(&self, peer: &str, about: Dropped) {
         if let (Ok(peer), true) = (peer.parse(), about.is_fault()) {
             self.ask(Command::Complain { peer }).await;
         }
@@ -409,7 +410,7 @@ impl Link {
         }
     }
 
-    pub(super) fn downgrade(&self) -> WeakLink {
+    pub(in crate::device) fn downgrade(&self) -> WeakLink {
         WeakLink(Arc::downgrade(&self.shared))
     }
 

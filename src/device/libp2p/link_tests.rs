@@ -22,12 +22,11 @@ const SOON: Duration = Duration::from_secs(20);
 
 async fn listening(key: Key, address: &str, inboxes: &[&str]) -> (Link, mpsc::Receiver<InboundFrame>) {
     let inboxes = inboxes.iter().map(ToString::to_string).collect();
-    Link::start(LinkConfig { key, listen: vec![address.to_owned()], inboxes, topics: Vec::new() }).await.unwrap()
+    Link::start(LinkConfig { key, listen: vec![address.to_owned()], inboxes, topics: None }).await.unwrap()
 }
 
 async fn dialing() -> Link {
-    let config =
-        LinkConfig { key: random_key(), listen: Vec::new(), inboxes: vec!["user-1".to_owned()], topics: Vec::new() };
+    let config = LinkConfig { key: random_key(), listen: Vec::new(), inboxes: vec!["user-1".to_owned()], topics: None };
     Link::start(config).await.unwrap().0
 }
 
@@ -303,8 +302,7 @@ async fn a_restarted_peer_is_found_again_without_being_asked() {
 #[tokio::test]
 async fn a_reply_takes_the_connection_of_the_caller() {
     let (device, mut at_device) = listening(random_key(), LOOPBACK, &["root"]).await;
-    let config =
-        LinkConfig { key: random_key(), listen: Vec::new(), inboxes: vec!["user-7".to_owned()], topics: Vec::new() };
+    let config = LinkConfig { key: random_key(), listen: Vec::new(), inboxes: vec!["user-7".to_owned()], topics: None };
     let (caller, mut at_caller) = Link::start(config).await.unwrap();
     let addresses = device.listen_addresses().await;
     caller.send(device.peer_id(), &addresses, "root", b"question".to_vec(), SOON).await.unwrap();
@@ -378,7 +376,7 @@ async fn one_peer_has_few_connections() {
     let mut links = Vec::new();
     for _ in 0..3 {
         let config =
-            LinkConfig { key: key.clone(), listen: Vec::new(), inboxes: vec!["user-1".to_owned()], topics: Vec::new() };
+            LinkConfig { key: key.clone(), listen: Vec::new(), inboxes: vec!["user-1".to_owned()], topics: None };
         links.push(Link::start(config).await.unwrap().0);
     }
     for link in &links[..2] {
@@ -398,7 +396,7 @@ async fn one_peer_has_few_connections() {
 async fn wrong_configurations_are_refused() {
     let start = async |listen: &str, inboxes: &[&str]| {
         let inboxes = inboxes.iter().map(ToString::to_string).collect();
-        Link::start(LinkConfig { key: random_key(), listen: vec![listen.to_owned()], inboxes, topics: Vec::new() })
+        Link::start(LinkConfig { key: random_key(), listen: vec![listen.to_owned()], inboxes, topics: None })
             .await
             .map(|_| ())
     };

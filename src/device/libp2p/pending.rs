@@ -59,7 +59,7 @@ impl Pending {
 
     /// Judges what arrived and gives it to the call that awaits it. What costs least is tested first; the signature last.
     pub(super) fn accept(&self, frame: &InboundFrame, now: Nanos) -> Result<(), Dropped> {
-        if !matches!(&frame.via, Via::Inbox(inbox) if *inbox == self.inbox) {
+        if !self.is_for(&frame.via) {
             return Err(Dropped::ForeignInbox);
         }
         let envelope = Envelope::parse(&frame.body).map_err(|_| Dropped::Undecodable)?;
@@ -73,6 +73,11 @@ impl Pending {
         })?;
         let awaited = self.calls().remove(&envelope.behaviour).ok_or(Dropped::UnknownContinuation)?;
         awaited.reply.send(envelope.message).map_err(|_| Dropped::UnknownContinuation)
+    }
+
+    /// Whether what comes this way can be a reply.
+    pub(super) fn is_for(&self, via: &Via) -> bool {
+        matches!(via, Via::Inbox(inbox) if *inbox == self.inbox)
     }
 
     fn check_origin(&self, frame: &InboundFrame, envelope: &Envelope) -> Result<(), Dropped> {

@@ -236,7 +236,7 @@ mod tests {
             key: key.clone(),
             listen: vec!["/ip4/127.0.0.1/tcp/0".into()],
             inboxes: vec![inbox.into()],
-            topics: vec![],
+            topics: None,
         };
         let (link, mut arrived) = Link::start(config).await.unwrap();
         tokio::spawn(async move { while arrived.recv().await.is_some() {} });

@@ -96,7 +96,7 @@ impl Frozen {
                 key,
                 listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
                 inboxes: vec!["root".to_owned()],
-                topics: Vec::new(),
+                topics: None,
             };
             let (link, _arrived) = Link::start(config).await.unwrap();
             started.send((link.peer_id().to_owned(), link.listen_addresses().await)).unwrap();

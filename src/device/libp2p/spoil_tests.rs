@@ -26,9 +26,9 @@ async fn a_spoilt_frame_is_begun_and_never_whole() {
 
 async fn two_links() -> (Link, Link, Vec<String>, tokio::sync::mpsc::Receiver<InboundFrame>) {
     let listen = vec!["/ip4/127.0.0.1/tcp/0".to_owned()];
-    let config = LinkConfig { key: random_key(), listen, inboxes: vec!["root".to_owned()], topics: vec![] };
+    let config = LinkConfig { key: random_key(), listen, inboxes: vec!["root".to_owned()], topics: None };
     let (device, arrived) = Link::start(config).await.unwrap();
-    let config = LinkConfig { key: random_key(), listen: vec![], inboxes: vec!["root".to_owned()], topics: vec![] };
+    let config = LinkConfig { key: random_key(), listen: vec![], inboxes: vec!["root".to_owned()], topics: None };
     let (caller, _) = Link::start(config).await.unwrap();
     let addresses = device.listen_addresses().await;
     (device, caller, addresses, arrived)

@@ -7,6 +7,7 @@ use libp2p::allow_block_list::{self, BlockedPeers};
 use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::identity::Keypair;
 use libp2p::swarm::NetworkBehaviour;
+use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{Swarm, SwarmBuilder, identify, noise, ping, tcp};
 
 use super::adapter::BareYamux;
@@ -34,13 +35,13 @@ pub(super) struct Behaviour {
     limits: connection_limits::Behaviour,
     pub(super) kept_out: allow_block_list::Behaviour<BlockedPeers>,
     pub(super) frame: FrameBehaviour,
-    pub(super) gossip: Gossip,
+    pub(super) gossip: Toggle<Gossip>,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
 }
 
 impl Behaviour {
-    fn new(key: &Keypair, inboxes: &[String], gossip: Gossip, spoiling: &Spoiling) -> Self {
+    fn new(key: &Keypair, inboxes: &[String], gossip: Option<Gossip>, spoiling: &Spoiling) -> Self {
         let limits = ConnectionLimits::default()
             .with_max_established_per_peer(Some(CONNECTIONS_A_PEER))
             .with_max_established_incoming(Some(INCOMING_CONNECTIONS))
@@ -51,7 +52,7 @@ impl Behaviour {
             limits: connection_limits::Behaviour::new(limits),
             kept_out: allow_block_list::Behaviour::default(),
             frame: FrameBehaviour::new(inboxes, spoiling.clone()),
-            gossip,
+            gossip: gossip.into(),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_EVERY).with_timeout(PONG_WITHIN)),
         }
@@ -62,10 +63,10 @@ impl Behaviour {
 pub(super) fn build(
     key: &Keypair,
     inboxes: &[String],
-    topics: &[String],
+    topics: Option<&[String]>,
     spoiling: &Spoiling,
 ) -> io::Result<Swarm<Behaviour>> {
-    let gossip = gossip::behaviour(key, topics)?;
+    let gossip = topics.map(|topics| gossip::behaviour(key, topics)).transpose()?;
     macro_rules! finish {
         ($builder:expr) => {
             $builder

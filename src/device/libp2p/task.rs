@@ -179,7 +179,10 @@ impl Task {
     }
 
     fn publish(&mut self, topic: String, body: Vec<u8>) -> Result<(), PublishError> {
-        match self.swarm.behaviour_mut().gossip.publish(IdentTopic::new(&topic), body) {
+        let Some(gossip) = self.swarm.behaviour_mut().gossip.as_mut() else {
+            return Err(PublishError::NotSent { topic, cause: "this link takes no part in broadcasts".to_owned() });
+        };
+        match gossip.publish(IdentTopic::new(&topic), body) {
             Ok(_) => Ok(()),
             Err(gossipsub::PublishError::NoPeersSubscribedToTopic) => Err(PublishError::NoListener { topic }),
             Err(error) => Err(PublishError::NotSent { topic, cause: error.to_string() }),
@@ -269,7 +272,9 @@ impl Task {
                 gossip::verdict(dropped)
             }
         };
-        self.swarm.behaviour_mut().gossip.report_message_validation_result(id, &from, acceptance);
+        if let Some(gossip) = self.swarm.behaviour_mut().gossip.as_mut() {
+            gossip.report_message_validation_result(id, &from, acceptance);
+        }
     }
 
     /// Never waits: who takes these may be waiting for this task itself.

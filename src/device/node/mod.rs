@@ -14,7 +14,6 @@
 //!
 //! [`Node`] has no network: frames in, frames out. [`RunningNode`] is one that listens.
 
-mod admission;
 mod child;
 mod copies;
 mod course;
@@ -22,14 +21,12 @@ mod durable;
 mod ensemble;
 mod faults;
 mod figures;
-mod judge;
 mod lies;
 mod lifecycle;
 mod network;
 mod offer;
 mod onboarding;
 mod output;
-mod reply;
 mod sending;
 mod serving;
 mod state;
@@ -55,31 +52,35 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::{
-    admission::{Counted, Limits, Slot},
-    copies::Copies,
-    course::Course,
-    faults::Fate,
-    judge::Dropped,
-    lifecycle::{Lifecycle, Site},
-    onboarding::Onboarding,
-    serving::Answer,
-    trust::Trust,
-    wire::Wire,
-};
 pub use self::{
     child::{LISTEN, PARENT_PIPE, PORT},
     durable::StateError,
     faults::{Faults, Kind, UnknownFault},
     network::RunningNode,
     offer::Offer,
-    reply::OutboundFrame,
     state::{Given, Record, Store, Taken},
     wire::{WIRE_LOG, WireLine},
 };
+use self::{
+    copies::Copies,
+    course::Course,
+    faults::Fate,
+    lifecycle::{Lifecycle, Site},
+    onboarding::Onboarding,
+    serving::{Answer, Behaviour},
+    trust::Trust,
+    wire::Wire,
+};
 use crate::{
     capability::{Context, Did, Key, Nanos},
-    device::libp2p::{InboundFrame, LinkError, Spoiling},
+    device::{
+        actor::{
+            OutboundFrame,
+            admission::{Counted, Limits, Slot},
+            judge::{self, Dropped, Right},
+        },
+        libp2p::{InboundFrame, LinkError, Spoiling},
+    },
     plan::build::{SITE_COMMAND, SITE_ENVIRONMENT},
 };
 
@@ -333,9 +334,10 @@ impl Served {
             self.wire.dropped("", &frame.peer, "Fault");
             return;
         }
-        let judged = match judge::judge(&frame, &self.trust.current(), &self.limits, self.lifecycle.now()) {
+        let find = |via: &_, name: &str| Some((Behaviour::of(via, name)?, Right::Capability));
+        let judged = match judge::judge(&frame, &self.trust.current(), &self.limits, find, self.lifecycle.now()) {
             Ok(judged) => judged,
-            Err(Dropped { behaviour, reason, message }) => {
+            Err(Dropped { behaviour, reason, message, is_fault: _ }) => {
                 tracing::debug!(peer = frame.peer, behaviour, reason, message, "a message was dropped");
                 self.wire.dropped(&behaviour, &frame.peer, reason);
                 return;

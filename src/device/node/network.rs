@@ -8,8 +8,9 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Node, NodeConfig, NodeError, OutboundFrame};
+use super::{Node, NodeConfig, NodeError};
 use crate::device::{
+    actor::OutboundFrame,
     dms::path::{ROOT_INBOX, TOPIC_HELLO, TOPIC_REVOCATION, TOPIC_STATUS},
     libp2p::{Link, LinkConfig},
 };
@@ -40,7 +41,7 @@ impl RunningNode {
     pub async fn start(config: NodeConfig, listen: Vec<String>) -> Result<Self, NodeError> {
         let key = config.key.clone();
         let inboxes = vec![ROOT_INBOX.to_owned()];
-        let topics = TOPICS.map(str::to_owned).to_vec();
+        let topics = Some(TOPICS.map(str::to_owned).to_vec());
         let (link, inbound) = Link::start(LinkConfig { key, listen, inboxes, topics }).await?;
         let addresses = link.listen_addresses().await;
         let node = match Node::open(config, addresses.clone()).await {

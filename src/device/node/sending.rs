@@ -11,13 +11,14 @@ use tokio::{sync::mpsc, time};
 use super::{
     Served,
     faults::{Fate, Kind},
-    judge::Judged,
-    reply::{self, OutboundFrame},
-    serving::Behaviour,
+    serving::{Behaviour, Judged},
 };
 use crate::{
     capability::Key,
-    device::libp2p::{Spoil, Spoiling},
+    device::{
+        actor::{OutboundFrame, reply},
+        libp2p::{Spoil, Spoiling},
+    },
 };
 
 /// How long replies are held back, to be sent in another order.

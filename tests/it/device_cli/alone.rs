@@ -143,7 +143,7 @@ async fn a_node_is_added_by_its_address() {
     alone.person.run(&["add", &other]).await.refused(1, "not the node that the address names");
 
     let listen = vec!["/ip4/127.0.0.1/tcp/0".to_owned()];
-    let config = LinkConfig { key: provider.key, listen, inboxes: vec!["user-1".to_owned()], topics: vec![] };
+    let config = LinkConfig { key: provider.key, listen, inboxes: vec!["user-1".to_owned()], topics: None };
     let (no_dms, _arrived) = Link::start(config).await.unwrap();
     let address = no_dms.listen_addresses().await.remove(0);
     alone.person.run(&["add", &address]).await.refused(1, "does not speak DMS: it has no root actor");

@@ -16,7 +16,7 @@ use super::{now, seed, until};
 
 pub async fn client(key: &Key) -> DmsClient {
     let inboxes = vec![format!("user-{}", now().0)];
-    let config = LinkConfig { key: key.clone(), listen: Vec::new(), inboxes, topics: Vec::new() };
+    let config = LinkConfig { key: key.clone(), listen: Vec::new(), inboxes, topics: Some(Vec::new()) };
     let (link, arrived) = Link::start(config).await.unwrap();
     DmsClient::new(link, arrived, key.clone())
 }

@@ -10,11 +10,10 @@ use super::{
     super::{
         Served,
         ensemble::{self, Ensemble},
-        judge::Judged,
         lifecycle::allocation_id,
         state::{Record, Taken},
     },
-    Answer, request,
+    Answer, Judged, request,
 };
 use crate::{
     capability::Nanos,

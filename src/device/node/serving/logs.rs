@@ -9,11 +9,10 @@ use super::{
     super::{
         Served,
         copies::{self, Asked, Job, Progress},
-        judge::Judged,
         output::Log,
         state::Record,
     },
-    Answer, request,
+    Answer, Judged, request,
 };
 use crate::{
     capability::Did,

@@ -19,10 +19,13 @@ use serde_json::{Value, json};
 use super::{
     Served,
     faults::{Fate, Kind},
-    judge::Judged,
     trust::Addition,
 };
-use crate::device::dms::{ListPage, Outcome, path, tolerant};
+use crate::device::{
+    actor::judge,
+    dms::{ListPage, Outcome, path, tolerant},
+    libp2p::Via,
+};
 
 /// What this node serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,9 +119,20 @@ const TOPICS: [(&str, &str, OfNode); 3] = [
     (path::TOPIC_REVOCATION, path::CAP_REVOKE_BROADCAST, OfNode::HearOfRevocations),
 ];
 
+/// A message to this node that may be acted on.
+pub(super) type Judged = judge::Judged<Behaviour>;
+
 impl Behaviour {
+    /// What is served under this path for what came this way.
+    pub(super) fn of(via: &Via, path: &str) -> Option<Self> {
+        match via {
+            Via::Inbox(_) => Self::of_root(path),
+            Via::Topic(topic) => Self::of_topic(topic, path),
+        }
+    }
+
     /// What the root actor serves under this path.
-    pub(super) fn of_root(path: &str) -> Option<Self> {
+    fn of_root(path: &str) -> Option<Self> {
         if path::deployment_of_logs(path).is_some() {
             return Some(Self::AllocationLogs);
         }
@@ -126,7 +140,7 @@ impl Behaviour {
     }
 
     /// What is served under this path when it is told on this topic, and in no other way.
-    pub(super) fn of_topic(topic: &str, path: &str) -> Option<Self> {
+    fn of_topic(topic: &str, path: &str) -> Option<Self> {
         let found = TOPICS.iter().find(|(own_topic, own, _)| *own_topic == topic && *own == path);
         found.map(|(_, _, behaviour)| Self::Node(*behaviour))
     }

@@ -20,7 +20,7 @@ use crate::{
 pub async fn client(key: &Key) -> DmsClient {
     let inboxes = vec!["user-1".to_owned()];
     let (link, arrived) =
-        Link::start(LinkConfig { key: key.clone(), listen: vec![], inboxes, topics: vec![] }).await.unwrap();
+        Link::start(LinkConfig { key: key.clone(), listen: vec![], inboxes, topics: None }).await.unwrap();
     DmsClient::new(link, arrived, key.clone())
 }
 

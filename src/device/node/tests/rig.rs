@@ -20,9 +20,10 @@ use crate::{
         Capability, Context, Did, Envelope, Handle, Key, Minting, Nanos, Token, parse_token_list, token_list,
     },
     device::{
+        actor::OutboundFrame,
         dms::{self, DeploymentState, ManifestReply, StatusReply, path},
         libp2p::{InboundFrame, Via},
-        node::{Entry, Faults, Node, NodeConfig, Offer, OutboundFrame, copies::Asked},
+        node::{Entry, Faults, Node, NodeConfig, Offer, copies::Asked},
     },
     plan::build::{AllocationSpec, EnsembleSpec, PortSpec},
 };

@@ -34,7 +34,7 @@ pub async fn compare(peer: &Path) -> Result<(), Box<dyn Error>> {
         key: key.clone(),
         listen: Vec::new(),
         inboxes: vec!["user-1".to_owned()],
-        topics: Vec::new(),
+        topics: None,
     };
     let (link, arrived) = Link::start(config).await?;
     let client = DmsClient::new(link, arrived, key);

@@ -62,7 +62,7 @@ fn link(listen: Vec<String>, inbox: &str) -> LinkConfig {
         key: Key::from_seed(rand::random()),
         listen,
         inboxes: vec![inbox.to_owned()],
-        topics: vec!["/nunet/hello".to_owned()],
+        topics: Some(vec!["/nunet/hello".to_owned()]),
     }
 }
 
@@ -90,7 +90,7 @@ pub async fn hold() -> Result<(), Box<dyn Error>> {
     tokio::io::stdin().read_to_end(&mut text).await?;
     let nodes: Vec<(String, String)> = serde_json::from_slice(&text)?;
     let mut config = link(Vec::new(), "user-1");
-    config.topics.clear();
+    config.topics = Some(Vec::new());
     let (link, _arrived) = Link::start(config).await?;
     let before = resident()?;
     let begun = Instant::now();

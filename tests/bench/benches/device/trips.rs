@@ -44,7 +44,7 @@ impl Traveller {
             key: Key::from_seed(rand::random()),
             listen: Vec::new(),
             inboxes: vec!["user-1".to_owned()],
-            topics: Vec::new(),
+            topics: None,
         };
         let (link, arrived) = Link::start(config).await?;
         let awaited = Awaited::default();

@@ -30,7 +30,13 @@ impl fmt::Debug for OutboundFrame {
 }
 
 /// The signed reply to `request`, or `None` when the sender named no way to reply.
-pub(super) fn reply(key: &Key, request: &Envelope, sender: &Did, nonce: u64, payload: &Value) -> Option<OutboundFrame> {
+pub(in crate::device) fn reply(
+    key: &Key,
+    request: &Envelope,
+    sender: &Did,
+    nonce: u64,
+    payload: &Value,
+) -> Option<OutboundFrame> {
     let continuation = request.continuation.clone()?;
     let (peer, inbox) = (request.from.host.clone()?, request.from.inbox.clone()?);
     let capabilities = token_list(&tokens(key, request, sender, &continuation));

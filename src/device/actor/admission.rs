@@ -20,7 +20,7 @@ const SENDER: usize = 32;
 
 /// What is counted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Counted {
+pub(in crate::device) enum Counted {
     Sender(String),
     Public,
     Broadcasts,
@@ -50,18 +50,18 @@ impl Counted {
 
 /// How many are worked on. Clones count together.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Limits(Arc<Mutex<HashMap<Counted, usize>>>);
+pub(in crate::device) struct Limits(Arc<Mutex<HashMap<Counted, usize>>>);
 
 /// A message that is being worked on, until this is dropped.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(in crate::device) struct Slot {
     limits: Limits,
     counted: Vec<Counted>,
 }
 
 impl Limits {
     /// Counts a message in, or says for which bound it is dropped.
-    pub(super) fn enter(&self, counted: Vec<Counted>) -> Result<Slot, &'static str> {
+    pub(in crate::device) fn enter(&self, counted: Vec<Counted>) -> Result<Slot, &'static str> {
         let mut counts = self.counts();
         if let Some(full) = counted.iter().find(|one| counts.get(one).is_some_and(|count| *count >= one.bound())) {
             return Err(full.reason());
@@ -71,6 +71,11 @@ impl Limits {
         }
         drop(counts);
         Ok(Slot { limits: self.clone(), counted })
+    }
+
+    #[cfg(test)]
+    pub(in crate::device) fn count(&self, counted: &Counted) -> usize {
+        self.counts().get(counted).copied().unwrap_or_default()
     }
 
     fn counts(&self) -> MutexGuard<'_, HashMap<Counted, usize>> {

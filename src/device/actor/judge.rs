@@ -1,0 +1,121 @@
+//! Judges a message as DMS does: addressed to this actor, from the peer it says, not expired, signed, for a behaviour that
+//! is served, and authorised by its tokens. Everything else is dropped without a word; only a counter tells.
+
+use super::admission::{Counted, Limits, Slot};
+use crate::{
+    capability::{ActorId, Capability, Context, Did, Envelope, Nanos, Reason, Refusal},
+    device::{
+        dms::path::ROOT_INBOX,
+        libp2p::{InboundFrame, Via},
+    },
+};
+
+/// Who may ask for a behaviour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Right {
+    /// Whoever has the capability of its name, as in DMS.
+    Capability,
+    /// Whoever signs: what is asked for proves itself.
+    Anybody,
+}
+
+/// A message that may be acted on.
+pub(in crate::device) struct Judged<B> {
+    /// The message.
+    pub envelope: Envelope,
+    /// What it asks for.
+    pub behaviour: B,
+    /// Who signed it.
+    pub sender: Did,
+    /// Its place among the messages of its kind that are worked on.
+    pub slot: Slot,
+}
+
+/// A message that is dropped.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::device) struct Dropped {
+    /// What it asked for, as far as that could be read.
+    pub behaviour: String,
+    /// Why, in one word that never changes.
+    pub reason: &'static str,
+    /// Why, for people.
+    pub message: String,
+    /// Whether an honest peer does not send such a thing.
+    pub is_fault: bool,
+}
+
+/// Decides about one frame. Cheap things first: whom it is for, whether there is room, then tokens and signatures. `find`
+/// says what is served under a name, the way it came, and who may ask for it.
+pub(in crate::device) fn judge<B>(
+    frame: &InboundFrame,
+    context: &Context,
+    limits: &Limits,
+    find: impl FnOnce(&Via, &str) -> Option<(B, Right)>,
+    now: Nanos,
+) -> Result<Judged<B>, Dropped> {
+    let envelope = Envelope::parse(&frame.body).map_err(|refusal| refused(String::new(), &refusal))?;
+    let drop = |is_fault, (reason, message): (&'static str, &str)| Dropped {
+        behaviour: envelope.behaviour.clone(),
+        reason,
+        message: message.to_owned(),
+        is_fault,
+    };
+    check_address(frame, &envelope, context).map_err(|told| drop(true, told))?;
+    let slot =
+        limits.enter(kind_of(&envelope)).map_err(|reason| drop(false, (reason, "too many are worked on already")))?;
+    let unknown = |message| drop(false, ("UnknownBehaviour", message));
+    let (behaviour, right) =
+        find(&frame.via, &envelope.behaviour).ok_or_else(|| unknown("the behaviour is not served here"))?;
+    let capability =
+        Capability::parse(&envelope.behaviour).map_err(|_| unknown("the behaviour is not a capability"))?;
+    let allowed = match (right, &frame.via) {
+        (Right::Anybody, _) => envelope.verify(now).map(|_| ()),
+        (Right::Capability, Via::Inbox(_)) => context.authorise(&envelope, &capability, now),
+        (Right::Capability, Via::Topic(topic)) => {
+            let topic = Capability::parse(topic).map_err(|_| unknown("the topic is not a capability"))?;
+            context.authorise_broadcast(&envelope, &topic, &capability, now)
+        }
+    };
+    allowed.map_err(|refusal| refused(envelope.behaviour.clone(), &refusal))?;
+    let sender =
+        envelope.from.id.did().ok_or_else(|| drop(false, ("UnsupportedKey", "the sender's key is not Ed25519")))?;
+    Ok(Judged { envelope, behaviour, sender, slot })
+}
+
+/// Whether the message came the way that it says.
+fn check_address(
+    frame: &InboundFrame,
+    envelope: &Envelope,
+    context: &Context,
+) -> Result<(), (&'static str, &'static str)> {
+    let own = ActorId::of(&context.did);
+    match &frame.via {
+        Via::Inbox(inbox) if inbox != ROOT_INBOX || envelope.to.id != own => {
+            Err(("NotForUs", "it is addressed to another actor"))
+        }
+        Via::Inbox(_) if envelope.from.host.as_deref() != Some(frame.peer.as_str()) => {
+            Err(("ForeignHost", "its sender names another host than the peer that sent it"))
+        }
+        Via::Topic(topic) if !envelope.is_broadcast() || envelope.topic.as_deref() != Some(topic.as_str()) => {
+            Err(("ForeignTopic", "it is not a broadcast on the topic it came by"))
+        }
+        Via::Topic(_) if envelope.from.id == own => Err(("NotForUs", "it is its own broadcast")),
+        Via::Inbox(_) | Via::Topic(_) => Ok(()),
+    }
+}
+
+fn kind_of(envelope: &Envelope) -> Vec<Counted> {
+    match &envelope.topic {
+        Some(topic) if envelope.is_broadcast() => vec![Counted::Broadcasts, Counted::Topic(topic.clone())],
+        _ if envelope.behaviour.starts_with(PUBLIC) => vec![Counted::Public],
+        _ => Vec::new(),
+    }
+}
+
+/// What behaviours begin with that are for everybody who is allowed in at all.
+const PUBLIC: &str = "/public/";
+
+fn refused(behaviour: String, refusal: &Refusal) -> Dropped {
+    let is_fault = matches!(refusal.reason, Reason::Malformed | Reason::BadSignature);
+    Dropped { behaviour, reason: refusal.reason.code(), message: refusal.message.clone(), is_fault }
+}
