@@ -150,7 +150,7 @@ async fn tell(revocation: &Revocation, context: &Context) {
     let said = Said { topic: &topic, behaviour: &behaviour, message: &message };
     match context.broadcaster.tell(said, &context.grants(), context.clock.now()).await {
         Ok(()) => {
-            tracing::info!(issuer = %revocation.key.issuer, subject = %revocation.key.subject, "told of a revocation")
+            tracing::info!(issuer = %revocation.key.issuer, subject = %revocation.key.subject, "told of a revocation");
         }
         Err(error) => tracing::debug!(%error, "nobody was told of a revocation"),
     }

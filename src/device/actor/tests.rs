@@ -163,8 +163,13 @@ async fn one_sender_takes_only_so_much_and_the_next_has_room() {
     let beside = caller(&other).await;
     served.echo.0.add_permits(1000);
     assert!(beside.call(&served.target, OPEN, json!(0), SOON).await.is_ok());
-    asking.into_iter().for_each(|call| call.abort());
+    for call in asking {
+        call.abort();
+    }
 }
+
+/// Makes a message that no honest peer sends.
+type Spoil<'a> = Box<dyn Fn() -> Envelope + 'a>;
 
 fn envelope(key: &Key, target: &DeviceTarget) -> Envelope {
     Envelope {
@@ -186,7 +191,7 @@ async fn who_sends_what_no_honest_peer_sends_is_cut_off() {
     let served = serving(Semaphore::MAX_PERMITS).await;
     let (key, stranger) = (Key::from_seed(rand::random()), Key::from_seed(rand::random()));
     let client = caller(&key).await;
-    let spoilt: [(&str, Box<dyn Fn() -> Envelope>); 4] = [
+    let spoilt: [(&str, Spoil<'_>); 4] = [
         ("BadSignature", Box::new(|| envelope(&key, &served.target).sign(&stranger))),
         ("ForeignHost", Box::new(|| envelope(&stranger, &served.target).sign(&stranger))),
         ("NotForUs", Box::new(|| Envelope { to: Handle::root_of(stranger.did()), ..envelope(&key, &served.target) })),
@@ -241,7 +246,7 @@ async fn a_broadcast_carries_the_right_that_a_grant_gives() {
         loop {
             match broadcaster.tell(said, &grants, now()).await {
                 Err(super::BroadcastError::Publish(PublishError::NoListener { .. })) => {
-                    sleep(Duration::from_millis(5)).await
+                    sleep(Duration::from_millis(5)).await;
                 }
                 other => return other.unwrap(),
             }

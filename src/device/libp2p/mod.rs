@@ -52,6 +52,7 @@ mod spoil_tests;
 
 pub use client::DmsClient;
 pub use counters::{Dropped, LinkCounters};
+pub(in crate::device) use link::WeakLink;
 pub use link::{InboundFrame, Link, LinkConfig, LinkError, MAX_BODY_SENT, PublishError, SendError, Via};
 pub use peers::ConnectedPeer;
 pub use probe::{Found, ProbeError, probe};

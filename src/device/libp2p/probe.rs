@@ -103,7 +103,7 @@ pub async fn probe(address: &str, within: Duration) -> Result<Found, ProbeError>
     let identity = Keypair::ed25519_from_bytes(*key.expose_seed());
     let identity = identity.map_err(|error| ProbeError::Local(std::io::Error::other(error)))?;
     let mut swarm =
-        swarm::build(&identity, &["probe".to_owned()], &[], &Spoiling::default()).map_err(ProbeError::Local)?;
+        swarm::build(&identity, &["probe".to_owned()], None, &Spoiling::default()).map_err(ProbeError::Local)?;
     let mut probe = Probe { address, agent: None };
     let peer = probe.connect(&mut swarm, &wanted, deadline).await?;
     let did = Did::from_peer_id(&peer.to_string());
