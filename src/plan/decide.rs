@@ -33,7 +33,7 @@ pub enum Record {
 }
 
 /// How far a deployment on a device is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// Before Running: it can be neither stopped nor used.
     Starting,
@@ -45,11 +45,19 @@ pub enum Progress {
     Failed,
     /// Ended as asked.
     Completed,
+    /// There, in a state by this name that is not known here: it may run, and it may have ended.
+    Unknown(String),
 }
 
 impl Progress {
-    const fn live(self) -> bool {
-        matches!(self, Self::Starting | Self::Running | Self::Stopping)
+    /// Whether it is not known to have ended.
+    const fn live(&self) -> bool {
+        matches!(self, Self::Starting | Self::Running | Self::Stopping | Self::Unknown(_))
+    }
+
+    /// Whether it may be of no use: it is no reason to stop one that runs.
+    const fn doubtful(&self) -> bool {
+        matches!(self, Self::Stopping | Self::Unknown(_))
     }
 }
 
@@ -222,15 +230,15 @@ fn bound(wanted: bool, attempt: i64, id: &str, own: &[Own], oldest: Option<&Own>
             None => only(Phase::Idle),
         };
     };
-    let mut decision = match recorded.progress {
+    let mut decision = match &recorded.progress {
         Progress::Failed | Progress::Completed => match oldest {
             Some(found) => adopt(found),
             None if wanted => begin(attempt + 1),
             None => only(Phase::Idle),
         },
-        Progress::Running | Progress::Starting | Progress::Stopping => {
+        Progress::Running | Progress::Starting | Progress::Stopping | Progress::Unknown(_) => {
             let steps = surplus(recorded, own);
-            match recorded.progress {
+            match &recorded.progress {
                 Progress::Running if wanted => Decision { steps, phase: Phase::Running },
                 Progress::Running => Decision {
                     steps: own
@@ -240,6 +248,7 @@ fn bound(wanted: bool, attempt: i64, id: &str, own: &[Own], oldest: Option<&Own>
                         .collect(),
                     phase: pending(format!("deployment {id} is being stopped")),
                 },
+                Progress::Unknown(state) => Decision { steps, phase: state_unknown(id, state) },
                 Progress::Stopping => Decision { steps, phase: pending(format!("deployment {id} is shutting down")) },
                 Progress::Starting | Progress::Failed | Progress::Completed => Decision {
                     steps,
@@ -270,8 +279,7 @@ fn surplus(recorded: &Own, own: &[Own]) -> Vec<Step> {
     let keep = own
         .iter()
         .filter(|found| found.progress.live() && found.digest == recorded.digest)
-        // One that is on its way out is no reason to stop one that runs.
-        .min_by(|a, b| (a.progress == Progress::Stopping, age(a)).cmp(&(b.progress == Progress::Stopping, age(b))));
+        .min_by(|a, b| (a.progress.doubtful(), age(a)).cmp(&(b.progress.doubtful(), age(b))));
     let Some(keep) = keep else { return Vec::new() };
     let mut steps = Vec::new();
     if keep.id != recorded.id {
@@ -290,7 +298,9 @@ fn age(own: &Own) -> (i64, &str, &str) {
 }
 
 fn oldest_live(own: &[Own]) -> Option<&Own> {
-    own.iter().filter(|found| found.progress.live()).min_by(|a, b| age(a).cmp(&age(b)))
+    // Of what is in a state that is not known, less can be told than of any other.
+    let in_doubt = |found: &Own| matches!(found.progress, Progress::Unknown(_));
+    own.iter().filter(|found| found.progress.live()).min_by(|a, b| (in_doubt(a), age(a)).cmp(&(in_doubt(b), age(b))))
 }
 
 fn adopt(found: &Own) -> Decision {
@@ -317,6 +327,16 @@ fn begin(attempt: i64) -> Decision {
 
 fn pending(message: String) -> Phase {
     Phase::Pending { reason: Reason::Progressing, message, until: None }
+}
+
+fn state_unknown(id: &str, state: &str) -> Phase {
+    Phase::Unknown {
+        reason: Reason::DeviceUnreadable,
+        message: format!(
+            "the device says that deployment {id} is in the state {state:?}, which this version does not know, so it is left \
+             as it is, and no other is begun. Look whether a newer version of the operator knows it"
+        ),
+    }
 }
 
 fn outcome_unknown(what: &str) -> Phase {

@@ -101,8 +101,8 @@ struct Last {
     network: Option<Network>,
     /// Where the counters of earlier incarnations stood, the latest last: a record may go back to one.
     earlier: VecDeque<(String, Network)>,
-    /// Where the counters stood before they fell, and how often they did.
-    fallen: Option<(Network, u32)>,
+    /// Where the counters stood before they fell.
+    fallen: Option<Network>,
 }
 
 /// Earlier incarnations that are remembered.
@@ -122,28 +122,22 @@ impl Meter {
         Self { longest_interval, last: BTreeMap::new() }
     }
 
-    /// Leaves out counters that are lower than before, in a reading that is about to be taken. Whether that was not for the
-    /// first time.
+    /// Leaves out counters that are lower than before, in a reading that is about to be taken.
     ///
     /// Counters fall once when a device was killed and lost count: what they count from there on is counted. Those that
     /// come back to where they stood have counted on from there all the while.
-    pub fn settle_fall(&mut self, reading: &mut Reading) -> bool {
-        let Some(counted) = reading.network else { return false };
+    pub fn settle_fall(&mut self, reading: &mut Reading) {
+        let Some(counted) = reading.network else { return };
         let before = self.last.get_mut(&(reading.deployment.clone(), reading.allocation.clone()));
-        let Some(before) = before.filter(|before| before.incarnation == reading.incarnation) else { return false };
-        let Some(base) = before.network else { return false };
+        let Some(before) = before.filter(|before| before.incarnation == reading.incarnation) else { return };
+        let Some(base) = before.network else { return };
         match before.fallen {
-            Some((stood, _)) if counted.reaches(stood) => {
-                (before.network, before.fallen) = (Some(stood), None);
-                false
-            }
-            _ if counted.reaches(base) => false,
+            Some(stood) if counted.reaches(stood) => (before.network, before.fallen) = (Some(stood), None),
+            _ if counted.reaches(base) => {}
             fallen => {
-                let (stood, times) = fallen.unwrap_or((base, 0));
-                before.fallen = Some((stood, times.saturating_add(1)));
+                before.fallen = fallen.or(Some(base));
                 before.network = Some(counted);
                 reading.network = None;
-                times > 0
             }
         }
     }

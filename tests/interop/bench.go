@@ -26,21 +26,13 @@ const tripTimeout = 20 * time.Second
 
 // echo sends each frame for root back to its sender, over a new stream.
 func echo(args []string) error {
-	flags := flag.NewFlagSet("echo", flag.ExitOnError)
-	seed := flags.String("seed", "", "seed of the key, 64 hex digits")
-	listen := flags.String("listen", "/ip4/127.0.0.1/tcp/0", "multiaddress to listen on")
-	polite := flags.Bool("polite", false, "streams in the manner of a go-libp2p host, not of a DMS")
+	flags := newListenerFlags("echo")
 	_ = flags.Parse(args)
-	key, err := KeyFromSeed(*seed)
-	if err != nil {
-		return err
-	}
-	link, err := NewLink(key, *polite, *listen)
+	key, link, report, err := flags.start()
 	if err != nil {
 		return err
 	}
 	defer link.host.Close()
-	report := printer(os.Stdout)
 	broken := func(from peer.ID, err error) {
 		report(event{Event: "broken", Peer: from.String(), Detail: err.Error()})
 	}
@@ -51,11 +43,7 @@ func echo(args []string) error {
 			broken(from, err)
 		}
 	}, broken)
-	var addresses []string
-	for _, one := range link.host.Addrs() {
-		addresses = append(addresses, one.String())
-	}
-	report(event{Event: "listening", Addresses: addresses, Peer: link.host.ID().String(), DID: key.DID().URI})
+	report(link.listening(key))
 	_, err = io.Copy(io.Discard, os.Stdin)
 	return err
 }
@@ -72,20 +60,9 @@ type Trips struct {
 // trips sends frames to an `echo` and awaits each, so many at a time. It answers each line `<count> <in flight> <size>`
 // of its standard input with one line.
 func trips(args []string) error {
-	flags := flag.NewFlagSet("trips", flag.ExitOnError)
-	seed := flags.String("seed", "", "seed of the key, 64 hex digits")
-	to := flags.String("to", "", "multiaddress of the node, with /p2p/")
-	polite := flags.Bool("polite", false, "streams in the manner of a go-libp2p host, not of a DMS")
+	flags := newDialerFlags("trips")
 	_ = flags.Parse(args)
-	key, err := KeyFromSeed(*seed)
-	if err != nil {
-		return err
-	}
-	address, err := peer.AddrInfoFromString(*to)
-	if err != nil {
-		return err
-	}
-	link, err := NewLink(key, *polite)
+	_, link, address, err := flags.start()
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -13,10 +12,7 @@ import (
 )
 
 func serve(args []string) error {
-	flags := flag.NewFlagSet("serve", flag.ExitOnError)
-	seed := flags.String("seed", "", "seed of the key, 64 hex digits")
-	listen := flags.String("listen", "/ip4/127.0.0.1/tcp/0", "multiaddress to listen on")
-	polite := flags.Bool("polite", false, "streams in the manner of a go-libp2p host, not of a DMS")
+	flags := newListenerFlags("serve")
 	spelling := flags.String("spelling", "new", "replies as the newest release spells them, or an old one: new or old")
 	pace := flags.Duration("pace", 20*time.Millisecond, "how long each step of a deployment takes")
 	page := flags.Int("page", 100, "most deployments in one page of a list")
@@ -30,20 +26,15 @@ func serve(args []string) error {
 	if *spelling != "new" && *spelling != "old" {
 		return fmt.Errorf("no spelling %q: say new or old", *spelling)
 	}
-	key, err := KeyFromSeed(*seed)
-	if err != nil {
-		return err
-	}
-	self, err := key.Handle("root")
-	if err != nil {
-		return err
-	}
-	link, err := NewLink(key, *polite, *listen)
+	key, link, report, err := flags.start()
 	if err != nil {
 		return err
 	}
 	defer link.host.Close()
-	report := printer(os.Stdout)
+	self, err := key.Handle("root")
+	if err != nil {
+		return err
+	}
 	told := report
 	if *quiet {
 		told = func(any) {}
@@ -58,51 +49,8 @@ func serve(args []string) error {
 			return err
 		}
 	}
-	var addresses []string
-	for _, one := range link.host.Addrs() {
-		addresses = append(addresses, one.String())
-	}
-	report(event{Event: "listening", Addresses: addresses, Peer: self.Address.Host, DID: self.DID.URI})
+	report(link.listening(key))
 	return node.obey(os.Stdin)
-}
-
-// What `invoke` and `talk` have in common.
-type callerFlags struct {
-	*flag.FlagSet
-	seed, to, grant *string
-	polite          *bool
-}
-
-func newCallerFlags(name string) callerFlags {
-	flags := flag.NewFlagSet(name, flag.ExitOnError)
-	return callerFlags{FlagSet: flags,
-		seed:   flags.String("seed", "", "seed of the key, 64 hex digits"),
-		to:     flags.String("to", "", "multiaddress of the node, with /p2p/"),
-		grant:  flags.String("grant", "", "token of the node's owner to chain the invocation on"),
-		polite: flags.Bool("polite", false, "streams in the manner of a go-libp2p host, not of a DMS")}
-}
-
-func (f callerFlags) connect(report func(any)) (*Caller, error) {
-	key, err := KeyFromSeed(*f.seed)
-	if err != nil {
-		return nil, err
-	}
-	address, err := peer.AddrInfoFromString(*f.to)
-	if err != nil {
-		return nil, err
-	}
-	var grant *Token
-	if *f.grant != "" {
-		grant = &Token{}
-		if err := json.Unmarshal([]byte(*f.grant), grant); err != nil {
-			return nil, fmt.Errorf("the grant is no token: %w", err)
-		}
-	}
-	link, err := NewLink(key, *f.polite)
-	if err != nil {
-		return nil, err
-	}
-	return NewCaller(key, link, *address, grant, report)
 }
 
 func invoke(args []string) error {

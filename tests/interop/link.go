@@ -44,6 +44,14 @@ func NewLink(key Key, polite bool, listen ...string) (*Link, error) {
 	return &Link{host: h, polite: polite}, nil
 }
 
+// addresses are those that it listens on.
+func (l *Link) addresses() (addresses []string) {
+	for _, one := range l.host.Addrs() {
+		addresses = append(addresses, one.String())
+	}
+	return addresses
+}
+
 // The protocol of an inbox. It has no leading slash.
 func inboxProtocol(inbox string) protocol.ID {
 	return protocol.ID("actor/" + inbox + "/messages/0.0.1")

@@ -43,6 +43,13 @@ var replyTypes = map[string]func() any{
 	"/dms/cap/require/anchor":                  func() any { return new(outcome) },
 	"/dms/cap/provide/anchor":                  func() any { return new(outcome) },
 	"/dms/cap/revoke/anchor":                   func() any { return new(outcome) },
+	"/dms/cap/revoke/broadcast":                func() any { return new(revokeBroadcastReply) },
+}
+
+type revokeBroadcastReply struct {
+	OK          bool
+	Error       string
+	TokensCount int
 }
 
 type capListReply struct {

@@ -25,11 +25,7 @@ func healthcheck(_ *Node, ask Ask) (any, error) {
 }
 
 func (n *Node) who() peersSelfReply {
-	var addresses []string
-	for _, one := range n.link.host.Addrs() {
-		addresses = append(addresses, one.String())
-	}
-	return peersSelfReply{ID: n.self.Address.Host, Listen: strings.Join(addresses, ", ")}
+	return peersSelfReply{ID: n.self.Address.Host, Listen: strings.Join(n.link.addresses(), ", ")}
 }
 
 func peersSelf(n *Node, ask Ask) (any, error) { return n.who(), ask.decode(&struct{}{}) }

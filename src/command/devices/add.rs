@@ -21,6 +21,8 @@ use crate::device::{DeviceClient as _, DeviceTarget};
 const ABOUT_ADDING: &str = "The manifest goes to standard output, and what the device's owner has to do to standard error. Exit codes: 0 \
     the manifest was printed; 1 no node that speaks DMS was found, or something that was given does not fit it; 3 with a key, \
     the node gave it no answer.";
+/// Name of a HostingProvider that is not named.
+const PROVIDER: &str = "default";
 /// How long the cluster may take to tell the provider's DID, which is only told to the owner.
 const PROVIDER_WITHIN: Duration = Duration::from_secs(5);
 
@@ -44,7 +46,7 @@ pub struct Add {
     #[arg(long, value_name = "DID", value_parser = Did::parse)]
     provider_did: Option<Did>,
     /// Name of that HostingProvider.
-    #[arg(long, value_name = "NAME", default_value = "default")]
+    #[arg(long, value_name = "NAME", default_value = PROVIDER)]
     provider: String,
     #[command(flatten)]
     place: Place,
@@ -67,12 +69,12 @@ impl Add {
         }
         let key = caller.open()?;
         let found = probe(&address, timeout).await.map_err(|error| CommandError::new(error.to_string()))?;
-        let provider = match provider_did {
+        let did = match provider_did {
             Some(did) => Ok(did),
             None => provider_of(&place, &provider).await,
         };
         if let (Some(grant), Some(file)) = (&grant, &file) {
-            check(grant, &found.did, provider.as_ref().ok(), now()).map_err(|cause| {
+            check(grant, &found.did, did.as_ref().ok(), now()).map_err(|cause| {
                 CommandError::new(format!("the grant in {} is of no use here: {cause}", shown(file)))
             })?;
         }
@@ -83,7 +85,8 @@ impl Add {
         }
         let name = name.unwrap_or_else(|| name_for(&found));
         print(&output.written(&manifest(&name, place.namespace(), &found, grant.as_ref()))?)?;
-        eprint!("{}", advice(&address, &name, &found, provider.as_ref(), file.as_deref()));
+        let asked = Asked { address: &address, name: &name, provider: &provider, namespace: place.namespace() };
+        eprint!("{}", advice(&asked, &found, did.as_ref(), file.as_deref()));
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -182,33 +185,48 @@ pub(super) fn manifest(name: &str, namespace: Option<&str>, found: &Found, grant
     object
 }
 
+/// What the command line says, as it has to be said again.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) address: &'a str,
+    /// Of the HostingDevice.
+    pub(super) name: &'a str,
+    /// Name of the HostingProvider.
+    pub(super) provider: &'a str,
+    pub(super) namespace: Option<&'a str>,
+}
+
 /// What is left to be done, as comments, so that it does no harm inside the manifest.
 pub(super) fn advice(
-    address: &str,
-    name: &str,
+    asked: &Asked<'_>,
     found: &Found,
-    provider: Result<&Did, &String>,
+    did_of_provider: Result<&Did, &String>,
     grant: Option<&Path>,
 ) -> String {
+    let Asked { address, name, provider, namespace } = asked;
     let Found { did, address: _, agent } = found;
+    let place = namespace.map(|namespace| format!(" -n {namespace}")).unwrap_or_default();
+    let named = if *provider == PROVIDER { String::new() } else { format!(" --provider {provider}") };
     let agent = agent.as_deref().unwrap_or("a node without a name");
     let mut lines =
         vec![format!("{name} is {did}, peer {}: {agent}, which takes messages as a DMS does.", did.peer_id())];
     if grant.is_some() {
         lines.push("The grant is in the manifest: apply it.".to_owned());
     } else {
-        let to = provider.map_or("\"$PROVIDER\"", Did::as_str);
+        let to = did_of_provider.map_or("\"$PROVIDER\"", Did::as_str);
         lines.push("Its owner lets the provider deploy there, with the key of a root of the device:".to_owned());
         let token = format!("--to {to} --device {did} --out {name}.grant");
         lines.push(format!("  kubectl hosting token device-grant --key owner.json {token}"));
         lines.push("With that file the manifest is whole:".to_owned());
         lines.push(format!(
-            "  kubectl hosting device add {address} --name {name} --grant {name}.grant | kubectl apply -f -"
+            "  kubectl hosting device add {address} --name {name} --grant {name}.grant{named}{place} | kubectl apply -f -"
         ));
-        if let Err(cause) = provider {
+        if let Err(cause) = did_of_provider {
             let cause = cause.trim_end_matches('.').replace('\n', " ");
             lines.push(format!("The provider's DID is not known here ({cause}). The HostingProvider has it:"));
-            lines.push("  PROVIDER=$(kubectl get hostingprovider default -o jsonpath='{.status.did}')".to_owned());
+            lines.push(format!(
+                "  PROVIDER=$(kubectl get hostingprovider {provider}{place} -o jsonpath='{{.status.did}}')"
+            ));
         }
     }
     format!("# {}\n", lines.join("\n# "))

@@ -22,9 +22,13 @@ use crate::api::{
 const LOOK: Duration = Duration::from_secs(1);
 /// Looks in a row that must find nothing left.
 const EMPTY_LOOKS: u32 = 2;
+/// How often a device is looked at anew that the operator changes at the same time.
+const TRIES: u32 = 5;
 const ABOUT_ADOPTION: &str = "Use it when a device lost its state for good (SentinelLost), or said what cannot be and was seen to \
     (DeviceContradicts). First see to it that nothing runs there any more that the device does not know of: what it ran before and \
     does not list counts as gone, and the operator starts it anew.";
+const ABOUT_RETRYING: &str = "A device that left eight calls in a row without a reply is left alone for up to 8 s at a time. A look \
+    that falls into such a pause asks nothing; one after the pause does.";
 const ABOUT_DRAINING: &str = "Nothing is stopped or deleted. A deployment leaves a device when its HostingDeployment is deleted; \
     applied again, it is placed on another one.";
 
@@ -39,6 +43,7 @@ struct Named {
 
 /// Arguments of `retry`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = ABOUT_RETRYING)]
 pub struct Retry {
     #[command(flatten)]
     named: Named,
@@ -68,13 +73,7 @@ impl Adopt {
     pub(super) async fn run(self) -> Result<ExitCode, CommandError> {
         let Named { device: name, place } = self.named;
         let cluster = place.open().await?;
-        let device = cluster.device(&name).await?;
-        let faults = faults(&device)?;
-        // What is settled is what was seen just now, and nothing later, whatever the clock here says.
-        let latest = faults.iter().map(|fault| fault.since).max().unwrap_or(Timestamp::UNIX_EPOCH);
-        let mut patch = annotated(ANNOTATION_ADOPT, latest);
-        patch["metadata"]["resourceVersion"] = json!(device.resource_version());
-        cluster.change(&name, &patch).await?;
+        let (device, faults) = settle(&cluster, &name).await?;
         print(&format!("{name} is taken as it is now, and the operator goes on with it.\n"))?;
         if faults.iter().any(|fault| fault.reason == Reason::SentinelLost)
             && let Some(names) = recorded(&cluster, &device).await.filter(|names| !names.is_empty())
@@ -83,6 +82,30 @@ impl Adopt {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Notes that what is told of a device was seen to. The operator may write its status in between: then it is looked at
+/// again, and what was not told before is not settled.
+async fn settle(cluster: &Cluster, name: &str) -> Result<(DynamicObject, Vec<Fault>), CommandError> {
+    let mut before: Option<Vec<Fault>> = None;
+    for _ in 0..TRIES {
+        let device = cluster.device(name).await?;
+        let faults = faults(&device)?;
+        if before.as_ref().is_some_and(|before| *before != faults) {
+            break;
+        }
+        // What is settled is what was seen just now, and nothing later, whatever the clock here says.
+        let latest = faults.iter().map(|fault| fault.since).max().unwrap_or(Timestamp::UNIX_EPOCH);
+        let mut patch = annotated(ANNOTATION_ADOPT, latest);
+        patch["metadata"]["resourceVersion"] = json!(device.resource_version());
+        if cluster.change_version(name, &patch).await? {
+            return Ok((device, faults));
+        }
+        before = Some(faults);
+    }
+    Err(CommandError::new(format!(
+        "HostingDevice {name} was changed meanwhile, and was left as it is: look at it and run the command again"
+    )))
 }
 
 /// What an adoption settles.

@@ -64,6 +64,16 @@ impl Cluster {
         changed.map_err(|error| self.about(name, "changed", error))
     }
 
+    /// The same in the version that `patch` names. Whether it was that version still.
+    pub(super) async fn change_version(&self, name: &str, patch: &Value) -> Result<bool, CommandError> {
+        let params = PatchParams::apply(FIELD_MANAGER_OF_PEOPLE);
+        match self.devices().patch(name, &params, &Patch::Merge(patch)).await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+            Err(error) => Err(self.about(name, "changed", error)),
+        }
+    }
+
     pub(super) async fn provider(&self, name: &str) -> Result<HostingProvider, CommandError> {
         let api: Api<HostingProvider> = Api::namespaced(self.client.clone(), &self.namespace);
         api.get(name).await.map_err(|error| self.failed(&format!("HostingProvider {name} could not be read"), error))
@@ -92,9 +102,6 @@ impl Cluster {
                 "there is no HostingDevice {name} in namespace {}: `kubectl hosting device list` shows those that are \
                  there, and -n names another namespace",
                 self.namespace
-            )),
-            kube::Error::Api(status) if status.code == 409 => CommandError::new(format!(
-                "HostingDevice {name} was changed meanwhile, and was left as it is: look at it and run the command again"
             )),
             _ => CommandError::because(
                 format!("HostingDevice {name} in namespace {} could not be {verb}", self.namespace),

@@ -89,7 +89,8 @@ fn a_manifest_says_what_was_found_and_what_the_owner_does() {
     assert_eq!(Token::parse(spec.grant.unwrap().as_bytes()).unwrap(), token);
     assert_eq!(add::manifest("x", None, &found, None)["metadata"], json!({"name": "x"}));
 
-    let told = add::advice("/dns4/Rack-1.example.org/tcp/9000", "rack-1", &found, Ok(&did(2)), None);
+    let asked = add::Asked { address: "a", name: "rack-1", provider: "default", namespace: None };
+    let told = add::advice(&asked, &found, Ok(&did(2)), None);
     let command = format!(
         "#   kubectl hosting token device-grant --key owner.json --to {} --device {} --out rack-1.grant\n",
         did(2),
@@ -97,8 +98,14 @@ fn a_manifest_says_what_was_found_and_what_the_owner_does() {
     );
     assert!(told.contains(&command), "{told}");
     assert!(told.lines().all(|line| line.starts_with('#')), "{told}");
-    let unknown = add::advice("a", "rack-1", &found, Err(&"no\ncluster".to_owned()), None);
+    assert!(told.contains("device add a --name rack-1 --grant rack-1.grant | kubectl apply -f -"), "{told}");
+    // What was said of provider and namespace is said again.
+    let elsewhere = add::Asked { provider: "second", namespace: Some("ns"), ..asked };
+    let unknown = add::advice(&elsewhere, &found, Err(&"no\ncluster".to_owned()), None);
     assert!(unknown.contains("--to \"$PROVIDER\"") && unknown.contains("(no cluster)"), "{unknown}");
+    for said in ["--provider second -n ns | kubectl", "$(kubectl get hostingprovider second -n ns -o jsonpath"] {
+        assert!(unknown.contains(said), "{said}: {unknown}");
+    }
     assert!(unknown.lines().all(|line| line.starts_with('#')), "{unknown}");
 }
 

@@ -8,7 +8,7 @@ use kube::{ResourceExt as _, api::DynamicObject};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::capability::{Did, Nanos, Token};
+use crate::capability::{Did, Nanos, Token, printable};
 
 /// What object and status say of a device; `None` is what is not known.
 #[derive(Debug, Serialize)]
@@ -147,22 +147,17 @@ impl View {
 }
 
 fn text(object: &DynamicObject, pointer: &str) -> Option<String> {
-    object.data.pointer(pointer).and_then(Value::as_str).map(printable)
+    object.data.pointer(pointer).and_then(Value::as_str).map(one_line)
 }
 
 /// A status may quote what a device said, and that goes to a terminal.
-fn printable(text: &str) -> String {
-    let shown = |character: char| match character {
-        '\n' => ' ',
-        other if other.is_control() => '\u{fffd}',
-        other => other,
-    };
-    text.chars().map(shown).collect()
+fn one_line(text: &str) -> String {
+    printable(&text.replace('\n', " "))
 }
 
 fn conditions_of(object: &DynamicObject) -> Vec<Condition> {
     let conditions = object.data.pointer("/status/conditions").and_then(Value::as_array);
-    let member = |condition: &Value, name: &str| printable(condition[name].as_str().unwrap_or_default());
+    let member = |condition: &Value, name: &str| one_line(condition[name].as_str().unwrap_or_default());
     let read = |condition: &Value| Condition {
         kind: member(condition, "type"),
         status: member(condition, "status"),

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::{CommandError, Output};
-use crate::capability::{Capability, Nanos, Refusal, Token};
+use crate::capability::{Capability, Nanos, Refusal, Token, printable};
 
 /// Exit code for what was judged and rejected.
 pub(in crate::command) const REJECTED: u8 = 2;
@@ -166,7 +166,7 @@ fn number_of(link: &str) -> Option<usize> {
 
 fn joined(paths: &[String]) -> String {
     // A path may hold spaces and anything else that is no control character below 0x20, but no line is broken by it.
-    paths.iter().map(|path| path.replace(|character: char| character.is_control(), "�")).collect::<Vec<_>>().join(" ")
+    paths.iter().map(|path| printable(path)).collect::<Vec<_>>().join(" ")
 }
 
 /// What is printed for `value`: `table` says it to people.

@@ -15,7 +15,7 @@ use crate::{
     },
     device::{
         CallError, DeviceClient, DeviceTarget,
-        dms::{self, AllocationInfo, DeploymentState, ListEntry, Manifest},
+        dms::{self, AllocationInfo, DeploymentState, ListEntry, Manifest, ToldState},
     },
     plan::{
         decide::{Own, Progress, Record, Sight},
@@ -180,7 +180,7 @@ async fn by_id(subject: &Subject, context: &Context, target: &DeviceTarget, id: 
         id: id.to_owned(),
         attempt: marks.attempt,
         digest: marks.digest.clone(),
-        progress: progress(state),
+        progress: progress(&state),
         created: String::new(),
     };
     Ok(Found::Ours(Box::new((found, marks))))
@@ -217,12 +217,16 @@ fn seen(entry: &ListEntry, marks: &Marks) -> Own {
         id: entry.id.clone(),
         attempt: marks.attempt,
         digest: marks.digest.clone(),
-        progress: progress(entry.state),
+        progress: progress(&entry.state),
         created: entry.created_at.map(|at| at.to_string()).unwrap_or_default(),
     }
 }
 
-const fn progress(state: DeploymentState) -> Progress {
+fn progress(state: &ToldState) -> Progress {
+    let state = match state {
+        ToldState::Known(state) => state,
+        ToldState::Unknown(name) => return Progress::Unknown(name.clone()),
+    };
     match state {
         DeploymentState::Preparing
         | DeploymentState::Generating

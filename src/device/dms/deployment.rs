@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    DeploymentState, Manifest, ResourceUsage,
+    DeploymentState, Manifest, ResourceUsage, ToldState,
     state::{optional, state_or_empty},
 };
 
@@ -148,7 +148,7 @@ pub struct InfoReply {
     pub id: String,
     /// The state; `None` when the device could not tell it (see `error`).
     #[serde(rename = "status", deserialize_with = "optional", serialize_with = "state_or_empty")]
-    pub state: Option<DeploymentState>,
+    pub state: Option<ToldState>,
     /// Why the device could not tell; empty on success.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub error: String,

@@ -53,4 +53,4 @@ pub use reply::{
     NewStatus, OnboardingReply, Outcome, PeersSelf, ResourceUsage, Resources, ResourcesReply, Size, StatusReply,
 };
 pub use spelling::spelling_of_status;
-pub use state::DeploymentState;
+pub use state::{DeploymentState, ToldState};

@@ -1,8 +1,8 @@
 //! What nodes tell of themselves and of their peers (`dms-protocol.md` §5.1, §5.2).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use super::{PeersSelf, Resources};
@@ -49,9 +49,23 @@ pub struct PingRequest {
 pub struct PingReply {
     /// Why there was no answer.
     pub error: String,
-    /// Milliseconds.
-    #[serde(rename = "RTT")]
+    /// Milliseconds; written as whole ones.
+    #[serde(rename = "RTT", serialize_with = "whole")]
     pub rtt: f64,
+}
+
+impl PingReply {
+    /// The answer came after this time.
+    #[must_use]
+    pub fn of(rtt: Duration) -> Self {
+        Self { error: String::new(), rtt: f64::from(u32::try_from(rtt.as_millis()).unwrap_or(u32::MAX)) }
+    }
+}
+
+/// Go reads no fraction here.
+#[allow(clippy::trivially_copy_pass_by_ref, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn whole<S: Serializer>(milliseconds: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(*milliseconds as u64)
 }
 
 /// Request of `peers/connect`.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::Value;
 
-use super::state::{self, DeploymentState, state_or_empty};
+use super::state::{self, ToldState, state_or_empty};
 
 /// Reply of `peers/self`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,7 +57,7 @@ pub struct NewReply {
 pub struct StatusReply {
     /// The state; `None` when the device could not tell it (see `error`).
     #[serde(rename = "status", deserialize_with = "state::optional", serialize_with = "state_or_empty")]
-    pub state: Option<DeploymentState>,
+    pub state: Option<ToldState>,
     /// Why the device could not tell; empty on success.
     pub error: String,
     /// What each allocation does, by full allocation id; only while Running.
@@ -180,9 +180,9 @@ pub struct ListEntry {
     /// Id of the deployment.
     #[serde(rename = "orchestrator_id")]
     pub id: String,
-    /// Its state.
-    #[serde(rename = "status")]
-    pub state: DeploymentState,
+    /// Its state; one that is missing is not known.
+    #[serde(rename = "status", default)]
+    pub state: ToldState,
     /// When it was taken.
     #[serde(default, deserialize_with = "time", serialize_with = "time_or_zero")]
     pub created_at: Option<Timestamp>,
@@ -290,8 +290,8 @@ fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>
 /// Now a list of objects; in older versions a map from id to state.
 fn entries<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ListEntry>, D::Error> {
     let decoded = match Value::deserialize(deserializer)? {
-        Value::Object(states) => super::tolerant::decode::<BTreeMap<String, DeploymentState>>(Value::Object(states))
-            .map(|states| {
+        Value::Object(states) => {
+            super::tolerant::decode::<BTreeMap<String, ToldState>>(Value::Object(states)).map(|states| {
                 states
                     .into_iter()
                     .map(|(id, state)| ListEntry {
@@ -302,7 +302,8 @@ fn entries<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ListEntry>,
                         metadata: BTreeMap::new(),
                     })
                     .collect()
-            }),
+            })
+        }
         list => super::tolerant::decode(list),
     };
     decoded.map_err(D::Error::custom)

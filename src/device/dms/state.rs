@@ -123,24 +123,83 @@ impl<'de> Deserialize<'de> for DeploymentState {
     }
 }
 
-/// Reads a state that may be missing: Go writes the zero value of a text as `""`.
-pub(super) fn optional<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<DeploymentState>, D::Error> {
-    match Option::<NameOrNumber>::deserialize(deserializer)? {
-        None => Ok(None),
-        Some(NameOrNumber::Name(name)) if name.is_empty() => Ok(None),
-        Some(NameOrNumber::Name(name)) => DeploymentState::from_name(&name)
-            .map(Some)
-            .ok_or_else(|| D::Error::custom(format!("{name:?} is not the name of a deployment state"))),
-        Some(NameOrNumber::Number(number)) => DeploymentState::from_number(number)
-            .map(Some)
-            .ok_or_else(|| D::Error::custom(format!("{number} is not the number of a deployment state"))),
+/// A state as a device tells it: a version to come may have others than those known here. Of one that is not known
+/// nothing is known, neither that the deployment runs nor that it does not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToldState {
+    /// One of those known here.
+    Known(DeploymentState),
+    /// Another one, by the name or number that the device gives it, cut when it is long; empty when it gives none.
+    Unknown(String),
+}
+
+/// Most characters of the name of a state that is not known.
+const LONGEST_NAME: usize = 64;
+
+impl ToldState {
+    /// The state, if it is known here.
+    #[must_use]
+    pub const fn known(&self) -> Option<DeploymentState> {
+        match self {
+            Self::Known(state) => Some(*state),
+            Self::Unknown(_) => None,
+        }
+    }
+
+    /// The name on the wire.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Known(state) => state.name(),
+            Self::Unknown(name) => name,
+        }
     }
 }
 
+impl Default for ToldState {
+    fn default() -> Self {
+        Self::Unknown(String::new())
+    }
+}
+
+impl From<DeploymentState> for ToldState {
+    fn from(state: DeploymentState) -> Self {
+        Self::Known(state)
+    }
+}
+
+impl From<NameOrNumber> for ToldState {
+    fn from(told: NameOrNumber) -> Self {
+        let (known, name) = match told {
+            NameOrNumber::Number(number) => (DeploymentState::from_number(number), number.to_string()),
+            NameOrNumber::Name(name) => (DeploymentState::from_name(&name), name),
+        };
+        known.map_or_else(|| Self::Unknown(name.chars().take(LONGEST_NAME).collect()), Self::Known)
+    }
+}
+
+impl Serialize for ToldState {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for ToldState {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        NameOrNumber::deserialize(deserializer).map(Self::from)
+    }
+}
+
+/// Reads a state that may be missing: Go writes the zero value of a text as `""`.
+pub(super) fn optional<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ToldState>, D::Error> {
+    let told = Option::<ToldState>::deserialize(deserializer)?;
+    Ok(told.filter(|told| !told.name().is_empty()))
+}
+
 /// Writes a state that may be missing as Go does.
-#[allow(clippy::ref_option, clippy::trivially_copy_pass_by_ref)]
-pub(super) fn state_or_empty<S: Serializer>(state: &Option<DeploymentState>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(state.map_or("", DeploymentState::name))
+#[allow(clippy::ref_option)]
+pub(super) fn state_or_empty<S: Serializer>(state: &Option<ToldState>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(state.as_ref().map_or("", ToldState::name))
 }
 
 #[cfg(test)]
@@ -169,6 +228,26 @@ mod tests {
         }
         for wrong in [json!(8), json!(-1), json!("Run"), json!(""), json!(null), json!(4.0)] {
             assert!(serde_json::from_value::<DeploymentState>(wrong.clone()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_state_that_is_not_known_is_kept_by_its_name() {
+        let long = "x".repeat(99);
+        for (told, read, written) in [
+            (json!("running"), ToldState::Known(DeploymentState::Running), "Running"),
+            (json!(7), ToldState::Known(DeploymentState::Completed), "Completed"),
+            (json!("Hibernating"), ToldState::Unknown("Hibernating".into()), "Hibernating"),
+            (json!(8), ToldState::Unknown("8".into()), "8"),
+            (json!(""), ToldState::default(), ""),
+            (json!(long), ToldState::Unknown(long[..64].into()), &long[..64]),
+        ] {
+            let state: ToldState = serde_json::from_value(told).unwrap();
+            assert_eq!((&state, state.known().is_some()), (&read, matches!(read, ToldState::Known(_))));
+            assert_eq!((json!(state), state.name()), (json!(written), written));
+        }
+        for wrong in [json!(null), json!(true), json!(["Running"])] {
+            assert!(serde_json::from_value::<ToldState>(wrong.clone()).is_err(), "{wrong}");
         }
     }
 }

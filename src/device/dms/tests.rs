@@ -111,7 +111,7 @@ fn replies_are_written_with_the_names_of_the_protocol() {
     assert_eq!(json!(taken), json!({"Status": "OK", "EnsembleID": ID}));
     let refused = NewReply { status: NewStatus::Error, ensemble_id: String::new(), error: "no".into() };
     assert_eq!(json!(refused), json!({"Status": "ERROR", "Error": "no"}));
-    let status = StatusReply { state: Some(DeploymentState::Preparing), ..StatusReply::default() };
+    let status = StatusReply { state: Some(DeploymentState::Preparing.into()), ..StatusReply::default() };
     assert_eq!(json!(status), json!({"status": "Preparing", "error": ""}));
     assert_eq!(json!(ListPage::default()), json!({"deployments": [], "has_more": false}));
 }
@@ -142,7 +142,7 @@ async fn status_holds_usage_by_allocation() {
         dns_name: "web".into(),
     };
     let expected = StatusReply {
-        state: Some(DeploymentState::Running),
+        state: Some(DeploymentState::Running.into()),
         error: String::new(),
         allocations: BTreeMap::from([(key, info)]),
     };
@@ -161,8 +161,8 @@ async fn status_is_read_in_old_spelling_and_with_an_error() {
     ]);
     let read = |state, error: &str| StatusReply { state, error: error.into(), ..StatusReply::default() };
     let ask = || async { deployment_status(&client, &target(), ID, false).await };
-    assert_eq!(ask().await.unwrap(), read(Some(DeploymentState::Running), ""));
-    assert_eq!(ask().await.unwrap(), read(Some(DeploymentState::Failed), ""));
+    assert_eq!(ask().await.unwrap(), read(Some(DeploymentState::Running.into()), ""));
+    assert_eq!(ask().await.unwrap(), read(Some(DeploymentState::Failed.into()), ""));
     assert_eq!(ask().await.unwrap(), read(None, "failed to get deployment"));
     assert!(matches!(ask().await, Err(CallError::BadReply { .. })));
     assert!(matches!(ask().await, Err(CallError::Silent { .. })));
@@ -233,7 +233,7 @@ fn page(ids: &[&str], total: u64, next: Option<u64>) -> Value {
 fn entry(id: &str) -> ListEntry {
     ListEntry {
         id: id.into(),
-        state: DeploymentState::Running,
+        state: DeploymentState::Running.into(),
         created_at: Some("2026-01-01T00:00:00.5Z".parse().unwrap()),
         updated_at: None,
         metadata: BTreeMap::from([("Owner".into(), "a".into())]),
@@ -287,13 +287,35 @@ async fn an_old_list_is_a_map_of_states() {
     let client = Scripted::with([json!({"Deployments": {"Ab": "Running", "c": 7}})]);
     let bare = |id: &str, state| ListEntry {
         id: id.into(),
-        state,
+        state: ToldState::Known(state),
         created_at: None,
         updated_at: None,
         metadata: BTreeMap::new(),
     };
     let expected = [bare("Ab", DeploymentState::Running), bare("c", DeploymentState::Completed)];
     assert_eq!(deployment_list_all(&client, &target(), &BTreeMap::new()).await.unwrap(), expected);
+}
+
+/// One deployment in a state that is not known does not hide the others.
+#[tokio::test]
+async fn a_list_with_a_state_that_is_not_known_is_read() {
+    let mut given = page(&["a", "b", "c", "d"], 4, None);
+    given["deployments"][1]["status"] = json!("Hibernating");
+    given["deployments"][2]["status"] = json!(9);
+    given["deployments"][3].as_object_mut().unwrap().remove("status");
+    let client = Scripted::with([given, json!({"Deployments": {"Ab": "Hibernating", "c": 7}})]);
+    let told = |id, name: &str| ListEntry { state: ToldState::Unknown(name.into()), ..entry(id) };
+    let expected = [entry("a"), told("b", "Hibernating"), told("c", "9"), told("d", "")];
+    assert_eq!(deployment_list_all(&client, &target(), &BTreeMap::new()).await.unwrap(), expected);
+    let old = deployment_list_all(&client, &target(), &BTreeMap::new()).await.unwrap();
+    let states: Vec<&str> = old.iter().map(|entry| entry.state.name()).collect();
+    assert_eq!(states, ["Hibernating", "Completed"]);
+
+    let client = Scripted::with([json!({"status": "Hibernating", "error": ""}), json!({"status": 9, "error": ""})]);
+    for name in ["Hibernating", "9"] {
+        let read = deployment_status(&client, &target(), ID, false).await.unwrap();
+        assert_eq!(read.state, Some(ToldState::Unknown(name.into())));
+    }
 }
 
 #[test]

@@ -18,17 +18,15 @@ use crate::capability::{
     Action, Capability, Envelope, Handle, Key, MAX_CAPABILITIES, Minting, Nanos, Token, token_list,
 };
 use crate::device::actor::Actor;
-use crate::device::dms::path::{DEPLOYMENT_NEW, ROOT_INBOX};
+use crate::device::dms::path::{self, DEPLOYMENT_NEW, DEPLOYMENT_UPDATE, ROOT_INBOX};
 use crate::device::{CallError, DeviceClient, DeviceTarget, PreparedCall};
 
 /// How long a reply is still awaited after the connection broke under the request: a node that lost us looks for us for
 /// three seconds.
 const AFTER_LOSS: Duration = Duration::from_secs(5);
 
-const DEPLOYMENT_UPDATE: &str = "/dms/node/deployment/update";
-
 /// How far the clock of a device may be ahead of ours: it drops what has expired, by its own clock, without a word.
-pub(super) const AHEAD: Duration = Duration::from_secs(30);
+pub(in crate::device) const AHEAD: Duration = Duration::from_secs(30);
 
 /// A client of DMS nodes.
 ///
@@ -102,6 +100,52 @@ impl DmsClient {
         }
     }
 
+    /// Asks one behaviour as [`DeviceClient::call`] does, and returns the whole reply: who asked may want to see by what right
+    /// it came.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn ask(
+        &self,
+        target: &DeviceTarget,
+        behaviour: &str,
+        request: Value,
+        wait: Duration,
+    ) -> Result<Envelope, CallError> {
+        let call = self.prepare(target, behaviour, request, wait + AHEAD)?;
+        self.send_for_reply(target, behaviour, call, wait).await
+    }
+
+    async fn send_for_reply(
+        &self,
+        target: &DeviceTarget,
+        behaviour: &str,
+        call: PreparedCall,
+        wait: Duration,
+    ) -> Result<Envelope, CallError> {
+        let PreparedCall { nonce: _, expires, frame, continuation } = call;
+        let left = expires.since(now());
+        if left.is_zero() {
+            return Err(not_sent(target, "the request has expired"));
+        }
+        let Some(mut expected) = self.pending.expect(&continuation, &target.did) else {
+            return Err(not_sent(target, "the same request is under way already"));
+        };
+        let started = Instant::now();
+        let pass = self.breakers.admit(&target.did, started).map_err(|alone| not_sent(target, alone.to_string()))?;
+        // A reply carries the expiry of its request: past that, none can be valid.
+        let reply = self.exchange(target, &mut expected, frame, opening(behaviour), wait.min(left)).await?;
+        match &reply {
+            Some(_) => pass.answered(),
+            None => pass.silent(Instant::now(), rand::random()),
+        }
+        reply.ok_or_else(|| CallError::Silent {
+            did: target.did.to_string(),
+            behaviour: behaviour.to_owned(),
+            waited: started.elapsed(),
+        })
+    }
+
     fn signed(
         &self,
         target: &DeviceTarget,
@@ -110,7 +154,7 @@ impl DmsClient {
         expires: Nanos,
         continuation: Option<String>,
     ) -> Result<Envelope, CallError> {
-        let capabilities = self.tokens(target, behaviour, continuation.as_deref(), expires)?;
+        let capabilities = tokens(&self.key, target, behaviour, continuation.as_deref(), expires)?;
         let envelope = Envelope {
             to: Handle::root_of(&target.did),
             behaviour: behaviour.to_owned(),
@@ -124,52 +168,6 @@ impl DmsClient {
             signature: None,
         };
         Ok(envelope.sign(&self.key))
-    }
-
-    /// What a DMS attaches: invocations, chained on the grant and self-signed, and what lets the device reply.
-    fn tokens(
-        &self,
-        target: &DeviceTarget,
-        behaviour: &str,
-        continuation: Option<&str>,
-        expires: Nanos,
-    ) -> Result<Vec<u8>, CallError> {
-        let path = |text: &str| {
-            Capability::parse(text).map_err(|error| not_sent(target, format!("{text:?} is no behaviour: {error}")))
-        };
-        let own = self.key.did();
-        let minting = |subject, audience, capability, depth| {
-            random(target).map(|nonce| Minting {
-                subject,
-                audience: Some(audience),
-                capabilities: vec![capability],
-                topics: Vec::new(),
-                expires,
-                depth,
-                nonce,
-            })
-        };
-        let invoking = path(behaviour)?;
-        let mut tokens = Vec::with_capacity(3);
-        if let Some(grant) = &target.grant {
-            let minting = minting(own.clone(), target.did.clone(), invoking.clone(), 0)?;
-            let chained = Token::invoke(&self.key, minting, Some(grant));
-            tokens.push(chained.map_err(|error| not_granted(target, behaviour, error.to_string()))?);
-        }
-        let unchained = minting(own.clone(), target.did.clone(), invoking, 0)?;
-        // proven: a token without a chain above it is refused only when it gives nothing.
-        tokens.push(Token::invoke(&self.key, unchained, None).map_err(|error| not_sent(target, error.to_string()))?);
-        if let Some(continuation) = continuation {
-            let reply = minting(target.did.clone(), own.clone(), path(continuation)?, 1)?;
-            tokens.push(Token::delegate(&self.key, reply, None).map_err(|error| not_sent(target, error.to_string()))?);
-        }
-        let list = token_list(&tokens);
-        if list.len() > MAX_CAPABILITIES {
-            let cause =
-                format!("with it the request carries {} bytes of tokens, more than {MAX_CAPABILITIES}", list.len());
-            return Err(not_granted(target, behaviour, cause));
-        }
-        Ok(list)
     }
 
     /// When a request that shall live for `expires_in` expires: no later than the grant, since no token may outlive what
@@ -189,7 +187,7 @@ impl DmsClient {
         frame: Vec<u8>,
         opening: Opening,
         wait: Duration,
-    ) -> Result<Option<Vec<u8>>, CallError> {
+    ) -> Result<Option<Envelope>, CallError> {
         let peer = target.did.peer_id();
         let sending = self.link.send_opening((&peer, &target.addresses), ROOT_INBOX, frame, opening, wait, Spoil::None);
         tokio::pin!(sending);
@@ -252,36 +250,61 @@ impl DeviceClient for DmsClient {
         call: PreparedCall,
         wait: Duration,
     ) -> Result<Value, CallError> {
-        let PreparedCall { nonce: _, expires, frame, continuation } = call;
-        let left = expires.since(now());
-        if left.is_zero() {
-            return Err(not_sent(target, "the request has expired"));
+        let Envelope { message, .. } = self.send_for_reply(target, behaviour, call, wait).await?;
+        if message.is_empty() {
+            return Ok(Value::Null);
         }
-        let Some(mut expected) = self.pending.expect(&continuation, &target.did) else {
-            return Err(not_sent(target, "the same request is under way already"));
-        };
-        let started = Instant::now();
-        let pass = self.breakers.admit(&target.did, started).map_err(|alone| not_sent(target, alone.to_string()))?;
-        // A reply carries the expiry of its request: past that, none can be valid.
-        let reply = self.exchange(target, &mut expected, frame, opening(behaviour), wait.min(left)).await?;
-        match reply {
-            Some(_) => pass.answered(),
-            None => pass.silent(Instant::now(), rand::random()),
-        }
-        match reply {
-            Some(message) if message.is_empty() => Ok(Value::Null),
-            Some(message) => serde_json::from_slice(&message).map_err(|error| CallError::BadReply {
-                did: target.did.to_string(),
-                behaviour: behaviour.to_owned(),
-                cause: error.to_string(),
-            }),
-            None => Err(CallError::Silent {
-                did: target.did.to_string(),
-                behaviour: behaviour.to_owned(),
-                waited: started.elapsed(),
-            }),
-        }
+        serde_json::from_slice(&message).map_err(|error| CallError::BadReply {
+            did: target.did.to_string(),
+            behaviour: behaviour.to_owned(),
+            cause: error.to_string(),
+        })
     }
+}
+
+/// What a DMS attaches: invocations, chained on the grant and self-signed, and what lets the device reply.
+pub(in crate::device) fn tokens(
+    key: &Key,
+    target: &DeviceTarget,
+    behaviour: &str,
+    continuation: Option<&str>,
+    expires: Nanos,
+) -> Result<Vec<u8>, CallError> {
+    let path = |text: &str| {
+        Capability::parse(text).map_err(|error| not_sent(target, format!("{text:?} is no behaviour: {error}")))
+    };
+    let own = key.did();
+    let minting = |subject, audience, capability, depth| {
+        random(target).map(|nonce| Minting {
+            subject,
+            audience: Some(audience),
+            capabilities: vec![capability],
+            topics: Vec::new(),
+            expires,
+            depth,
+            nonce,
+        })
+    };
+    let invoking = path(behaviour)?;
+    let mut tokens = Vec::with_capacity(3);
+    if let Some(grant) = &target.grant {
+        let minting = minting(own.clone(), target.did.clone(), invoking.clone(), 0)?;
+        let chained = Token::invoke(key, minting, Some(grant));
+        tokens.push(chained.map_err(|error| not_granted(target, behaviour, error.to_string()))?);
+    }
+    let unchained = minting(own.clone(), target.did.clone(), invoking, 0)?;
+    // proven: a token without a chain above it is refused only when it gives nothing.
+    tokens.push(Token::invoke(key, unchained, None).map_err(|error| not_sent(target, error.to_string()))?);
+    if let Some(continuation) = continuation {
+        let reply = minting(target.did.clone(), own.clone(), path(continuation)?, 1)?;
+        tokens.push(Token::delegate(key, reply, None).map_err(|error| not_sent(target, error.to_string()))?);
+    }
+    let list = token_list(&tokens);
+    if list.len() > MAX_CAPABILITIES {
+        let cause = format!("with it the request carries {} bytes of tokens, more than {MAX_CAPABILITIES}", list.len());
+        return Err(not_granted(target, behaviour, cause));
+    }
+    Ok(list)
 }
 
 /// Passes on what arrives until the link stops. Who only takes from it does not keep it running.
@@ -310,7 +333,6 @@ fn opening(behaviour: &str) -> Opening {
 
 /// Tests what can be tested without the device, which would only be silent. Says what is wrong.
 fn check_grant(grant: &Token, key: &Key, target: &DeviceTarget, behaviour: &str, now: Nanos) -> Result<(), String> {
-    let path = Capability::parse(behaviour).map_err(|error| error.to_string())?;
     if grant.action() != Action::Delegate {
         return Err("it is not a token to delegate".to_owned());
     }
@@ -320,7 +342,7 @@ fn check_grant(grant: &Token, key: &Key, target: &DeviceTarget, behaviour: &str,
     if let Some(audience) = grant.audience().filter(|audience| **audience != target.did) {
         return Err(format!("it is for use at {audience}"));
     }
-    if !grant.capabilities().iter().any(|granted| granted.implies(&path)) {
+    if !path::allows(grant.capabilities(), behaviour) {
         let granted = grant.capabilities().iter().map(Capability::as_str).collect::<Vec<_>>().join(", ");
         return Err(format!("it allows {granted}"));
     }
@@ -342,7 +364,7 @@ fn now() -> Nanos {
     Nanos::from_timestamp(jiff::Timestamp::now())
 }
 
-fn random<const N: usize>(target: &DeviceTarget) -> Result<[u8; N], CallError> {
+pub(in crate::device) fn random<const N: usize>(target: &DeviceTarget) -> Result<[u8; N], CallError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes)
         .map_err(|error| not_sent(target, format!("the system gives no random bytes: {error}")))?;

@@ -343,7 +343,7 @@ impl Link {
             match sent.await {
                 Ok(Outcome::Sent) => return Ok(()),
                 Ok(Outcome::Failed(error)) => return Err(error),
-                Ok(Outcome::NotConnected) => self.connect(peer, addresses, deadline).await?,
+                Ok(Outcome::NotConnected) => self.dial(peer, addresses, deadline).await?,
                 Err(_) => return Err(SendError::Unknown { cause: "the link has stopped".to_owned() }),
             }
         }
@@ -378,7 +378,12 @@ impl Link {
         })
     }
 
-    async fn connect(&self, peer: PeerId, addresses: Vec<Multiaddr>, deadline: Instant) -> Result<(), SendError> {
+    pub(super) async fn dial(
+        &self,
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        deadline: Instant,
+    ) -> Result<(), SendError> {
         let (done, connected) = oneshot::channel();
         self.ask(Command::Connect { peer, addresses, done }).await;
         match timeout_at(deadline, connected).await {

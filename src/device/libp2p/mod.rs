@@ -16,6 +16,7 @@ mod behaviour;
 mod breaker;
 mod budget;
 mod client;
+mod connect;
 mod counters;
 mod frame;
 mod gossip;
@@ -51,6 +52,8 @@ mod rig;
 mod spoil_tests;
 
 pub use client::DmsClient;
+pub(in crate::device) use client::{AHEAD, random, tokens};
+pub use connect::ConnectError;
 pub use counters::{Dropped, LinkCounters};
 pub(in crate::device) use link::WeakLink;
 pub use link::{InboundFrame, Link, LinkConfig, LinkError, MAX_BODY_SENT, PublishError, SendError, Via};

@@ -22,7 +22,7 @@ pub(super) struct Pending {
 struct Awaited {
     device: Did,
     peer: String,
-    reply: oneshot::Sender<Vec<u8>>,
+    reply: oneshot::Sender<Envelope>,
 }
 
 /// Awaits one reply; dropping it ends that.
@@ -30,7 +30,7 @@ struct Awaited {
 pub(super) struct Expected {
     pending: Arc<Pending>,
     continuation: String,
-    pub(super) reply: oneshot::Receiver<Vec<u8>>,
+    pub(super) reply: oneshot::Receiver<Envelope>,
 }
 
 impl Drop for Expected {
@@ -72,7 +72,7 @@ impl Pending {
             _ => Dropped::Unverified,
         })?;
         let awaited = self.calls().remove(&envelope.behaviour).ok_or(Dropped::UnknownContinuation)?;
-        awaited.reply.send(envelope.message).map_err(|_| Dropped::UnknownContinuation)
+        awaited.reply.send(envelope).map_err(|_| Dropped::UnknownContinuation)
     }
 
     /// Whether what comes this way can be a reply.

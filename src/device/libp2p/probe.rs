@@ -14,7 +14,7 @@ use super::behaviour::{FrameEvent, Opening, SendFailure};
 use super::redial::root_cause;
 use super::spoil::{Spoil, Spoiling};
 use super::swarm::{self, Behaviour, BehaviourEvent};
-use crate::capability::{Did, DidError, Envelope, Handle, Key, Nanos};
+use crate::capability::{Did, DidError, Envelope, Handle, Key, Nanos, printable};
 
 /// What a node may be told by anybody. Whether it answers is its own affair; that it takes the message shows what it is.
 const GREETING: &str = "/public/hello";
@@ -183,7 +183,7 @@ impl Probe<'_> {
                     });
                 }
                 Ok(SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received { info, .. }))) => {
-                    self.agent = Some(printable(&info.agent_version));
+                    self.agent = Some(name_of(&info.agent_version));
                 }
                 Ok(_) => {}
             }
@@ -216,10 +216,10 @@ fn random_key() -> std::io::Result<Key> {
     Ok(Key::from_seed(*seed))
 }
 
-/// A stranger's text goes to a terminal.
-fn printable(text: &str) -> String {
+/// What a stranger calls itself goes to a terminal.
+fn name_of(agent: &str) -> String {
     const LONGEST: usize = 64;
-    text.chars().take(LONGEST).map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
+    printable(&agent.chars().take(LONGEST).collect::<String>())
 }
 
 #[cfg(test)]
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn what_a_stranger_calls_itself_moves_no_cursor() {
-        assert_eq!(printable("dms/1\u{1b}[2J\n"), "dms/1\u{fffd}[2J\u{fffd}");
-        assert_eq!(printable(&"x".repeat(1000)).len(), 64);
+        assert_eq!(name_of("dms/1\u{1b}[2J\n"), "dms/1\u{fffd}[2J\u{fffd}");
+        assert_eq!(name_of(&"x".repeat(1000)).len(), 64);
     }
 }

@@ -124,6 +124,16 @@ impl Task {
         self.redial_at(retry);
     }
 
+    /// Leaves a peer that could not be reached alone until somebody asks for it again.
+    pub(super) fn forget(&mut self, peer: PeerId) {
+        let Some(wanted) = self.wanted.get_mut(&peer) else { return };
+        match wanted.state {
+            State::Down { .. } if wanted.waiting.is_empty() => drop(self.wanted.remove(&peer)),
+            State::Down { .. } | State::Dialing => wanted.until = Instant::now(),
+            State::Idle | State::Up { .. } => {}
+        }
+    }
+
     /// Dials those whose pause is over.
     pub(super) fn redial(&mut self) {
         let now = Instant::now();

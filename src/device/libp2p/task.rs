@@ -40,6 +40,7 @@ pub(super) enum Command {
     Publish { topic: String, body: Vec<u8>, done: oneshot::Sender<Result<(), PublishError>> },
     IsConnected { peer: PeerId, answer: oneshot::Sender<bool> },
     ListenAddresses { answer: oneshot::Sender<Vec<String>> },
+    Forget { peer: PeerId },
     Suspect { peer: PeerId },
     Complain { peer: PeerId },
     Stop { done: oneshot::Sender<()> },
@@ -167,6 +168,7 @@ impl Task {
             Command::ListenAddresses { answer } => {
                 let _ = answer.send(self.swarm.listeners().map(ToString::to_string).collect());
             }
+            Command::Forget { peer } => self.forget(peer),
             Command::Suspect { peer } => {
                 let quiet = self.wanted.get(&peer).is_some_and(|wanted| wanted.heard.elapsed() > QUIET);
                 if quiet {

@@ -13,7 +13,7 @@ use std::{
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
-use super::output::{self, Log};
+use super::output::{self, Copied, Log};
 use crate::{
     capability::Did,
     device::dms::{LogsJobState, Stream},
@@ -54,6 +54,8 @@ pub(super) struct Progress {
     pub state: LogsJobState,
     /// Bytes written of both streams.
     pub written: u64,
+    /// Whether the log was truncated while it was followed: the copy goes on with its first byte then.
+    pub truncated: bool,
     /// Why it failed.
     pub error: String,
 }
@@ -72,7 +74,7 @@ impl Copies {
         if let Some(job) = jobs.get(&asked).filter(|job| job.progress().state == LogsJobState::Running) {
             return Arc::clone(job);
         }
-        let progress = Progress { state: LogsJobState::Running, written: 0, error: String::new() };
+        let progress = Progress { state: LogsJobState::Running, written: 0, truncated: false, error: String::new() };
         let job = Arc::new(Job { written_to, follow, progress: Mutex::new(progress), stop: CancellationToken::new() });
         jobs.insert(asked, Arc::clone(&job));
         drop(jobs);
@@ -147,11 +149,14 @@ impl Job {
         let (log, directory) = (log.clone(), self.written_to.clone());
         let copied = tokio::task::spawn_blocking(move || {
             let mut reached = from;
-            let mut written = 0;
+            let (mut written, mut truncated) = (0, false);
             for (stream, at) in Stream::ALL.into_iter().zip(&mut reached) {
                 let mut file = open(&directory, stream, append)?;
                 let before = file.metadata()?.len();
-                *at = output::copy(&log, stream, *at, &mut file, LARGEST_COPY.saturating_sub(before))?;
+                let copied = output::copy(&log, stream, *at, &mut file, LARGEST_COPY.saturating_sub(before))?;
+                let Copied { next, truncated: anew } = copied;
+                *at = next;
+                truncated |= anew;
                 let after = file.metadata()?.len();
                 written += after - before;
                 if after >= LARGEST_COPY {
@@ -159,10 +164,13 @@ impl Job {
                     return Err(io::Error::other(full));
                 }
             }
-            Ok((reached, written))
+            Ok((reached, written, truncated))
         });
-        let (reached, written) = copied.await.map_err(io::Error::other)??;
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner).written += written;
+        let (reached, written, truncated) = copied.await.map_err(io::Error::other)??;
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.written += written;
+        progress.truncated |= truncated;
+        drop(progress);
         Ok(reached)
     }
 
@@ -174,6 +182,10 @@ impl Job {
         }
     }
 }
+
+/// What is told of a job whose log was truncated. It is no failure: the job goes on.
+pub(super) const TRUNCATED: &str =
+    "the log was truncated while it was followed: the copy goes on with the first byte of what is there now";
 
 /// What DMS, too, takes for an error.
 const NOTHING: &str = "the allocation has printed nothing";
@@ -188,7 +200,7 @@ pub(super) fn copy_all(log: &Log, directory: &Path) -> Result<(), String> {
         }
         any = true;
         open(directory, stream, false)
-            .and_then(|mut file| output::copy(log, stream, 0, &mut file, LARGEST_COPY))
+            .and_then(|mut file| output::copy(log, stream, 0, &mut file, LARGEST_COPY).map(drop))
             .map_err(|error| failed(&error))?;
     }
     if any { Ok(()) } else { Err(NOTHING.to_owned()) }

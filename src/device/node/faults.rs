@@ -52,6 +52,8 @@ kinds! {
     ForeignPeer = "foreign-peer",
     /// What was used is told as more than can be, or as less than before, in turns.
     ImpossibleUsage = "impossible-usage",
+    /// Deployments are told to be in a state that no version has.
+    UnknownState = "unknown-state",
 }
 
 /// How likely something is, in thousandths.

@@ -11,6 +11,8 @@ use crate::capability::Key;
 
 /// More bytes than any machine has sent.
 const ABSURD: u64 = 1 << 62;
+/// A state that no version has.
+const NO_STATE: &str = "Hibernating";
 
 /// Makes an answer untrue, as the fate of its message wants.
 pub(super) fn tell(behaviour: Behaviour, fate: &Fate, payload: &mut Value) {
@@ -27,6 +29,9 @@ pub(super) fn tell(behaviour: Behaviour, fate: &Fate, payload: &mut Value) {
                 change(node.1.get_mut("peer"), other_peer);
             }
         }
+    }
+    if let (Behaviour::Deployment(asked), true) = (behaviour, fate.is(Kind::UnknownState)) {
+        misname_states(asked, payload);
     }
     if behaviour == Behaviour::Deployment(OfDeployments::Status) {
         if fate.is(Kind::ForeignId) {
@@ -49,6 +54,24 @@ pub(super) fn tell(behaviour: Behaviour, fate: &Fate, payload: &mut Value) {
 fn change(value: Option<&mut Value>, other: impl FnOnce(&str) -> Value) {
     if let Some(value) = value {
         *value = other(value.as_str().unwrap_or_default());
+    }
+}
+
+/// Where a state is told, another one is.
+fn misname_states(asked: OfDeployments, payload: &mut Value) {
+    let misname = |status: Option<&mut Value>| {
+        if let Some(status) = status.filter(|status| status.as_str().is_some_and(|state| !state.is_empty())) {
+            *status = json!(NO_STATE);
+        }
+    };
+    match asked {
+        OfDeployments::Status | OfDeployments::Info => misname(payload.get_mut("status")),
+        OfDeployments::List => {
+            for entry in payload.get_mut("deployments").and_then(Value::as_array_mut).into_iter().flatten() {
+                misname(entry.get_mut("status"));
+            }
+        }
+        _ => {}
     }
 }
 

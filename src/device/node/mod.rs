@@ -27,6 +27,7 @@ mod network;
 mod offer;
 mod onboarding;
 mod output;
+mod reach;
 mod sending;
 mod serving;
 mod state;
@@ -67,6 +68,7 @@ use self::{
     faults::Fate,
     lifecycle::{Lifecycle, Site},
     onboarding::Onboarding,
+    reach::Reach,
     serving::{Answer, Behaviour},
     trust::Trust,
     wire::Wire,
@@ -79,7 +81,7 @@ use crate::{
             admission::{Counted, Limits, Slot},
             judge::{self, Dropped, Right},
         },
-        libp2p::{InboundFrame, LinkError, Spoiling},
+        libp2p::{InboundFrame, Link, LinkError},
     },
     plan::build::{SITE_COMMAND, SITE_ENVIRONMENT},
 };
@@ -187,7 +189,7 @@ struct Served {
     addresses: Vec<String>,
     public_host: String,
     course: Arc<Course>,
-    spoiling: OnceLock<Spoiling>,
+    reach: OnceLock<Reach>,
     held: Mutex<Vec<OutboundFrame>>,
     wire: Wire,
     nonce: AtomicU64,
@@ -244,27 +246,15 @@ impl Node {
         let lifecycle = Arc::new(Lifecycle::new(site, store, onboarding, clock, Arc::clone(&course)));
         lifecycle.resume().await;
         let (copies, limits) = (Copies::default(), Limits::default());
-        let (spoiling, held) = (OnceLock::new(), Mutex::default());
-        let served = Served {
-            key,
-            trust,
-            copies,
-            limits,
-            addresses,
-            public_host,
-            course,
-            spoiling,
-            held,
-            wire,
-            nonce,
-            lifecycle,
-        };
+        let (reach, held) = (OnceLock::new(), Mutex::default());
+        let served =
+            Served { key, trust, copies, limits, addresses, public_host, course, reach, held, wire, nonce, lifecycle };
         Ok(Self(Arc::new(served)))
     }
 
-    /// Lets faults of connections go wrong in this link, by which the node is reached.
-    fn spoil(&self, spoiling: &Spoiling) {
-        self.0.spoiling.get_or_init(|| spoiling.clone());
+    /// Gives the node the link by which it is reached: what it tells of its peers, has them told, and lets go wrong.
+    fn attach(&self, link: &Link) {
+        self.0.reach.get_or_init(|| Reach::new(link, self.0.key.clone(), self.0.lifecycle.now()));
     }
 
     /// Serves frames until there are no more or `stop`; then stops what runs. Deployments stay as they are on disk, to be

@@ -51,7 +51,7 @@ impl RunningNode {
                 return Err(error);
             }
         };
-        node.spoil(link.spoiling());
+        node.attach(&link);
         let (outbound, replies) = mpsc::channel(UNDER_WAY);
         let stop = CancellationToken::new();
         let serving = tokio::spawn({

@@ -3,7 +3,8 @@
 //!
 //! Each piece of a log is a file named by the offset of its first byte, `stdout.<offset>.log`. When the last has grown
 //! full the next is begun and all but these two are removed, so a log does not grow for ever and an offset always means
-//! the same byte.
+//! the same byte, unless somebody takes files away or cuts them: a log that ends before the byte asked for was truncated, and
+//! is read from what is its first byte now.
 
 use std::{
     collections::BTreeMap,
@@ -19,6 +20,8 @@ use crate::device::dms::Stream;
 
 /// Longest piece of a line that is held in memory.
 const LONGEST_LINE: u64 = 8 * 1024;
+/// How often a log is read anew whose pieces change meanwhile.
+const TRIES: u32 = 5;
 /// A piece that has grown to this is followed by another.
 const LARGEST_PIECE: u64 = 8 * 1024 * 1024;
 
@@ -31,7 +34,7 @@ pub(super) struct Log {
 /// Some bytes of a log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Excerpt {
-    /// Where they begin; later than asked for, when what was before is gone.
+    /// Where they begin; later than asked for, when what was before is gone, and earlier, when the log was truncated.
     pub offset: u64,
     /// The bytes.
     pub bytes: Vec<u8>,
@@ -53,19 +56,39 @@ impl Log {
 
     /// At most `most` bytes from `offset` on.
     pub(super) fn read(&self, stream: Stream, offset: u64, most: u64) -> io::Result<Excerpt> {
+        let mut tries = TRIES;
+        loop {
+            match self.read_once(stream, offset, most) {
+                // A piece was taken away after it was listed.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && tries > 0 => tries -= 1,
+                read => return read,
+            }
+        }
+    }
+
+    fn read_once(&self, stream: Stream, offset: u64, most: u64) -> io::Result<Excerpt> {
         let pieces = self.pieces(stream)?;
         let (Some((first, _)), Some((last, path))) = (pieces.first_key_value(), pieces.last_key_value()) else {
-            return Ok(Excerpt { offset, ..Excerpt::default() });
+            return Ok(Excerpt::default());
         };
         let end = last.saturating_add(std::fs::metadata(path)?.len());
-        let mut excerpt = Excerpt { offset: offset.max(*first), bytes: Vec::new(), end };
+        let from = if offset > end { *first } else { offset.max(*first) };
+        let mut excerpt = Excerpt { offset: from, bytes: Vec::new(), end };
         for (begins, path) in &pieces {
             let (at, left) = (excerpt.next(), most.saturating_sub(length(&excerpt.bytes)));
-            if left > 0 && *begins <= at {
-                let mut file = File::open(path)?;
-                file.seek(SeekFrom::Start(at - begins))?;
-                file.take(left).read_to_end(&mut excerpt.bytes)?;
+            if left == 0 {
+                break;
             }
+            if *begins > at {
+                // The piece before was cut: what is missing is passed over, but only before the first byte.
+                if !excerpt.bytes.is_empty() {
+                    break;
+                }
+                excerpt.offset = *begins;
+            }
+            let mut file = File::open(path)?;
+            file.seek(SeekFrom::Start(at.max(*begins) - begins))?;
+            file.take(left).read_to_end(&mut excerpt.bytes)?;
         }
         // It may have grown meanwhile.
         excerpt.end = excerpt.end.max(if excerpt.bytes.is_empty() { 0 } else { excerpt.next() });
@@ -168,17 +191,27 @@ fn usage_of(line: &[u8]) -> Option<(u64, u64)> {
     Some((received.strip_prefix("rx=")?.parse().ok()?, sent.strip_prefix("tx=")?.parse().ok()?))
 }
 
-/// Copies all that is there of a log into a file, from `offset` on; gives where it ends.
-pub(super) fn copy(log: &Log, stream: Stream, offset: u64, into: &mut File, most: u64) -> io::Result<u64> {
+/// What was copied of a log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Copied {
+    /// Where it goes on.
+    pub next: u64,
+    /// Whether the log was truncated before it, so that its offsets begin anew.
+    pub truncated: bool,
+}
+
+/// Copies all that is there of a log into a file, from `offset` on.
+pub(super) fn copy(log: &Log, stream: Stream, offset: u64, into: &mut File, most: u64) -> io::Result<Copied> {
     const AT_ONCE: u64 = 1 << 20;
-    let (mut at, mut left) = (offset, most);
+    let (mut copied, mut left) = (Copied { next: offset, truncated: false }, most);
     loop {
-        let excerpt = log.read(stream, at, left.min(AT_ONCE))?;
+        let excerpt = log.read(stream, copied.next, left.min(AT_ONCE))?;
         into.write_all(&excerpt.bytes)?;
         left = left.saturating_sub(length(&excerpt.bytes));
-        at = excerpt.next().max(at);
-        if excerpt.bytes.is_empty() || at >= excerpt.end {
-            return Ok(at);
+        copied.truncated |= excerpt.offset < copied.next;
+        copied.next = excerpt.next();
+        if excerpt.bytes.is_empty() || copied.next >= excerpt.end {
+            return Ok(copied);
         }
     }
 }
@@ -212,14 +245,15 @@ mod tests {
         let expected = format!("one\n{endless}\nlast").into_bytes();
         let end = length(&expected);
         assert_eq!(log.read(Stream::Stdout, 0, 1 << 20).unwrap(), Excerpt { offset: 0, bytes: expected, end });
-        assert_eq!(log.read(Stream::Stderr, 3, 1 << 20).unwrap(), Excerpt { offset: 3, ..Excerpt::default() });
+        assert_eq!(log.read(Stream::Stderr, 0, 1 << 20).unwrap(), Excerpt::default());
         assert_eq!(figures.end(), (105, 206));
         // The next process goes on where this one ended.
         follow(&b"more"[..], Stream::Stdout, &log, None).await;
         let tail = log.read(Stream::Stdout, end - 4, 6).unwrap();
         assert_eq!((tail.bytes.as_slice(), tail.end), (&b"lastmo"[..], end + 4));
         let mut copied = tempfile::tempfile().unwrap();
-        assert_eq!(copy(&log, Stream::Stdout, end, &mut copied, 3).unwrap(), end + 3);
+        let on = |next| Copied { next, truncated: false };
+        assert_eq!(copy(&log, Stream::Stdout, end, &mut copied, 3).unwrap(), on(end + 3));
         assert_eq!(copied.metadata().unwrap().len(), 3);
     }
 
@@ -240,7 +274,48 @@ mod tests {
         let across = Excerpt { offset: end - 3, bytes: b"cdd".to_vec(), end };
         assert_eq!(read(end - 3, 9), across);
         assert_eq!(read(end, 9), Excerpt { offset: end, bytes: vec![], end });
-        assert_eq!(read(end + 7, 9), Excerpt { offset: end + 7, bytes: vec![], end });
         assert_eq!(log.pieces(Stream::Stderr).unwrap().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_truncated_log_is_read_from_its_first_byte_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = Log::new(directory.path().to_owned());
+        follow(&b"one\ntwo\n"[..], Stream::Stdout, &log, None).await;
+        let piece = directory.path().join("stdout.0.log");
+        let told = |offset| log.read(Stream::Stdout, offset, 99).unwrap();
+        std::fs::write(&piece, "3\n").unwrap();
+        let anew = Excerpt { offset: 0, bytes: b"3\n".to_vec(), end: 2 };
+        assert_eq!((told(8), told(3)), (anew.clone(), anew));
+        assert_eq!(told(2), Excerpt { offset: 2, bytes: vec![], end: 2 }, "who is at its end follows it");
+        let mut copied = tempfile::tempfile().unwrap();
+        let reached = copy(&log, Stream::Stdout, 8, &mut copied, 99).unwrap();
+        assert_eq!(reached, Copied { next: 2, truncated: true });
+        assert_eq!(copied.metadata().unwrap().len(), 2);
+
+        std::fs::write(&piece, "").unwrap();
+        assert_eq!(told(2), Excerpt::default());
+        std::fs::remove_file(&piece).unwrap();
+        assert_eq!(told(2), Excerpt::default());
+        assert_eq!(copy(&log, Stream::Stdout, 2, &mut copied, 99).unwrap(), Copied { next: 0, truncated: true });
+        assert_eq!(copy(&log, Stream::Stdout, 0, &mut copied, 99).unwrap(), Copied::default());
+    }
+
+    #[test]
+    fn what_is_missing_inside_a_log_is_passed_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = Log::new(directory.path().to_owned());
+        let write = |begins: u64, text: &str| {
+            std::fs::write(directory.path().join(format!("stderr.{begins}.log")), text).unwrap();
+        };
+        write(0, "abcd");
+        write(10, "klm");
+        let read = |offset, most| log.read(Stream::Stderr, offset, most).unwrap();
+        assert_eq!(read(0, 99), Excerpt { offset: 0, bytes: b"abcd".to_vec(), end: 13 });
+        assert_eq!(read(4, 99), Excerpt { offset: 10, bytes: b"klm".to_vec(), end: 13 });
+        assert_eq!(read(11, 1), Excerpt { offset: 11, bytes: b"l".to_vec(), end: 13 });
+        let mut copied = tempfile::tempfile().unwrap();
+        assert_eq!(copy(&log, Stream::Stderr, 0, &mut copied, 99).unwrap(), Copied { next: 13, truncated: false });
+        assert_eq!(copied.metadata().unwrap().len(), 7);
     }
 }

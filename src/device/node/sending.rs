@@ -11,6 +11,7 @@ use tokio::{sync::mpsc, time};
 use super::{
     Served,
     faults::{Fate, Kind},
+    reach::Reach,
     serving::{Behaviour, Judged},
 };
 use crate::{
@@ -67,7 +68,7 @@ impl Served {
 
     /// Lets connections be silent, and messages be read slowly, as the fate of a message wants.
     pub(super) fn spoil(self: &Arc<Self>, fate: &Fate) {
-        let Some(spoiling) = self.spoiling.get() else { return };
+        let Some(spoiling) = self.reach.get().map(Reach::spoiling) else { return };
         spoiling.read_slowly(fate.is(Kind::SlowRead));
         if fate.is(Kind::Mute) {
             spoiling.mute(true);

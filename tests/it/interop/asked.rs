@@ -12,7 +12,7 @@ use dms_operator::{
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::{GoCaller, OurNode, SOON, grant, ours::hello, seed};
+use super::{GoCaller, GoPeer, OurNode, SOON, grant, ours::hello, seed};
 use crate::timed::Timed;
 
 #[tokio::test]
@@ -82,6 +82,28 @@ async fn our_node_takes_tokens_and_revocations_from_go() {
     assert_eq!(guest_of_node.line().await["event"], "silent");
     let trusted = go.reply(path::CAP_LIST, json!({"Context": "dms"})).await;
     assert_eq!(trusted["Revoke"], list(&revocation)["Token"], "{trusted}");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn our_node_connects_to_a_go_peer_and_tells_how_far_it_is() {
+    let _timed = Timed::start();
+    let caller = seed();
+    let did = Key::from_seed(caller).did().clone();
+    let (node, other) = (OurNode::start(&[&did]).await, GoPeer::serve(&[&did], &[]).await);
+    let (mut go, there) = (GoCaller::start(&node, caller, &[]), other.target.did.peer_id());
+    assert_eq!(go.reply(path::PEERS_LIST, json!({})).await, json!({"Peers": [did.peer_id()]}));
+    let unseen = go.reply(path::PEERS_PING, json!({ "Host": there })).await;
+    assert!(unseen["Error"] != "" && unseen["RTT"] == 0, "{unseen}");
+    let bare = go.reply(path::PEERS_CONNECT, json!({"Address": other.target.addresses[0]})).await;
+    assert!(bare["Status"] == "" && bare["Error"] != "", "{bare}");
+    let connected = go.reply(path::PEERS_CONNECT, json!({"Address": other.address()})).await;
+    assert_eq!(connected, json!({"Status": "CONNECTED", "Error": ""}));
+    let mut both = [did.peer_id(), there.clone()];
+    both.sort();
+    assert_eq!(go.reply(path::PEERS_LIST, json!({})).await, json!({ "Peers": both }));
+    assert_eq!(go.reply(path::PEERS_PING, json!({ "Host": there })).await["Error"], "");
+    assert_eq!(node.drops(), 0);
     node.stop().await;
 }
 

@@ -142,7 +142,7 @@ impl Walk {
     async fn state(&self, id: &str) -> DeploymentState {
         let status = dms::deployment_status(&self.client, &self.target, id, false).await.unwrap();
         assert_eq!(status.error, "");
-        status.state.unwrap()
+        status.state.unwrap().known().unwrap()
     }
 
     /// Waits for the last of these states; until then only they come, in this order.
@@ -229,7 +229,7 @@ impl Walk {
         assert!(network_rx_bytes > 0 && network_tx_bytes > network_rx_bytes, "{info:?}");
         let request = InfoRequest { id: id.to_owned(), include_logs: true, ..InfoRequest::default() };
         let detail = dms::deployment_info(client, target, &request).await.unwrap();
-        assert_eq!((detail.state, detail.manifest), (Some(DeploymentState::Running), Some(manifest)));
+        assert_eq!((detail.state, detail.manifest), (Some(DeploymentState::Running.into()), Some(manifest)));
         let logs = detail.allocations["device.web"].logs.clone().unwrap();
         assert!(logs.written_to.contains(id) && logs.stdout_path.starts_with(&logs.written_to), "{logs:?}");
     }
@@ -244,7 +244,7 @@ impl Walk {
             begins: from as u64,
             bytes: Base64(all[from..to].to_vec()),
             next,
-            error: String::new(),
+            ..LogRead::default()
         };
         let (end, bounds) = (all.len(), LogBounds::default());
         assert_eq!(read(Stream::Stdout, 0, bounds).await, part(0, end, None));

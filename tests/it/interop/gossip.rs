@@ -128,3 +128,39 @@ async fn our_node_takes_back_what_the_issuer_revokes_on_the_topic() {
     assert_eq!(node.drops(), 2);
     node.stop().await;
 }
+
+#[tokio::test]
+async fn go_hears_what_our_node_revoked_when_somebody_asks_for_that() {
+    let _timed = Timed::start();
+    let root = seed();
+    let root_did = Key::from_seed(root).did().clone();
+    let node = OurNode::start(&[&root_did]).await;
+    // It takes what our node says by its own right.
+    let mut other = GoPeer::serve(&[node.did()], &["--topic", TOPIC]).await;
+    let mut go = GoCaller::start(&node, root, &[]);
+    let granted = grant(&Key::from_seed(root), Key::from_seed(seed()).did(), "/dms/node/peers");
+    let revocation = Token::revoke(&Key::from_seed(root), &granted).unwrap();
+    let list = json!({"tok": [serde_json::from_slice::<Value>(&revocation.to_json()).unwrap()]});
+    assert_eq!(go.reply(dms::path::CAP_REVOKE, json!({ "Token": list })).await["OK"], true);
+    let alone = go.reply(REVOKE, json!({"Context": "dms"})).await;
+    assert!(alone["OK"] == false && alone["TokensCount"] == 0 && alone["Error"] != "", "{alone}");
+    let connected = go.reply(dms::path::PEERS_CONNECT, json!({"Address": other.address()})).await;
+    assert_eq!(connected["Status"], "CONNECTED", "{connected}");
+    let told = async {
+        loop {
+            let told = go.reply(REVOKE, json!({"Context": "dms"})).await;
+            if told["OK"] == true {
+                return told;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let told = timeout(SOON, told).await.expect("nobody listens");
+    assert_eq!(told, json!({"OK": true, "Error": "", "TokensCount": 1}));
+    let heard = other.next("broadcast").await;
+    let expected = json!({"event": "broadcast", "peer": node.peer_id(), "did": node.did(), "behaviour": REVOKE,
+                          "topic": TOPIC, "message": {"Token": list}});
+    assert_eq!(heard, expected);
+    assert_eq!(node.drops(), 0);
+    node.stop().await;
+}

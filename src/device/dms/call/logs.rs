@@ -44,8 +44,11 @@ pub struct LogRead {
     pub begins: u64,
     /// The bytes.
     pub bytes: Base64,
-    /// Where it goes on, when a bound was met. `None`: it was read to its end.
+    /// Where it goes on, when a bound was met or it was truncated. `None`: it was read to its end.
     pub next: Option<u64>,
+    /// Whether the log ends before a byte that was there, or was asked for: it was truncated. The bytes are what it held
+    /// before; what it holds now begins at 0.
+    pub truncated: bool,
     /// Why the device could not tell; empty on success.
     pub error: String,
 }
@@ -54,8 +57,9 @@ pub struct LogRead {
 /// with all of it at once.
 ///
 /// # Errors
-/// [`CallError`]; [`CallError::BadReply`] also when a chunk is another than the one asked for, is empty and not the last,
-/// or when the log becomes shorter meanwhile. What the device itself could not tell stands in [`LogRead::error`].
+/// [`CallError`]; [`CallError::BadReply`] also when a chunk is another than the one asked for, or is empty and not the last.
+/// What the device itself could not tell stands in [`LogRead::error`], and that the log became shorter in
+/// [`LogRead::truncated`].
 pub async fn allocation_log(
     client: &dyn DeviceClient,
     target: &DeviceTarget,
@@ -83,7 +87,8 @@ pub async fn allocation_log(
         if !reply.error.is_empty() {
             // What came before it was read well, and can be gone on from.
             let next = begins.map(|_| at);
-            return Ok(LogRead { begins: begins.unwrap_or(from), bytes: Base64(log), next, error: reply.error });
+            let (begins, bytes) = (begins.unwrap_or(from), Base64(log));
+            return Ok(LogRead { begins, bytes, next, error: reply.error, ..LogRead::default() });
         }
         if reply.stream.is_some_and(|told| told != source.stream) {
             return Err(bad(target, &behaviour, "it is of the other stream"));
@@ -91,7 +96,14 @@ pub async fn allocation_log(
         if begins.is_none() && reply.is_whole() {
             return Ok(whole(reply, source.stream, from, bounds));
         }
-        check(&reply, at, asked, longest, begins.is_none()).map_err(|cause| bad(target, &behaviour, cause))?;
+        check(&reply, asked).map_err(|cause| bad(target, &behaviour, cause))?;
+        if is_truncated(&reply, at, longest) {
+            let (begins, bytes) = (begins.unwrap_or(from), Base64(log));
+            return Ok(LogRead { begins, bytes, next: Some(0), truncated: true, ..LogRead::default() });
+        }
+        if reply.offset < at || (reply.offset > at && begins.is_some()) {
+            return Err(bad(target, &behaviour, "it is not the chunk that was asked for"));
+        }
         begins = begins.or(Some(reply.offset));
         at = reply.offset.saturating_add(length(&reply.data.0));
         longest = reply.total_size;
@@ -100,30 +112,36 @@ pub async fn allocation_log(
             return Ok(LogRead { begins: begins.unwrap_or(from), bytes: Base64(log), ..LogRead::default() });
         }
     }
-    Ok(LogRead { begins: begins.unwrap_or(from), bytes: Base64(log), next: Some(at), error: String::new() })
+    Ok(LogRead { begins: begins.unwrap_or(from), bytes: Base64(log), next: Some(at), ..LogRead::default() })
 }
 
 /// How long a chunk may take to come.
 const CHUNK_WINDOW: Duration = Duration::from_mins(2);
 
-/// Whether this is the chunk that was asked for, and the log goes forward.
-fn check(reply: &ChunkReply, at: u64, asked: u64, longest: u64, first: bool) -> Result<(), &'static str> {
+/// Whether this is a chunk, and the log goes forward with it.
+fn check(reply: &ChunkReply, asked: u64) -> Result<(), &'static str> {
     let ChunkReply { offset, next_offset, total_size, eof, data, .. } = reply;
     let data = length(&data.0);
     let end = offset.saturating_add(data);
-    if *offset < at || (*offset > at && !first) {
-        return Err("it is not the chunk that was asked for");
-    }
     if data > asked {
         return Err("the chunk is larger than what was asked for");
     }
-    if *total_size < longest || (*total_size < end && *total_size != 0) {
-        return Err("the log became shorter while it was read");
+    if data > 0 && *total_size < end && *total_size != 0 {
+        return Err("the chunk ends after the log");
     }
     if !eof && (data == 0 || *next_offset != end) {
         return Err("it says that more follows and does not go on");
     }
     Ok(())
+}
+
+/// Whether the log has become shorter than what was read of it, or than the byte `at` that was asked for. Some devices then
+/// begin anew, others give nothing; one that does not tell how long a log is cannot be told from one at its end.
+const fn is_truncated(reply: &ChunkReply, at: u64, longest: u64) -> bool {
+    let ChunkReply { offset, total_size, eof, data, .. } = reply;
+    let begins_anew = *offset < at && *total_size < at;
+    let ends_before = data.is_empty() && *eof && *total_size < at && *total_size != 0;
+    begins_anew || ends_before || *total_size < longest
 }
 
 fn whole(reply: ChunkReply, stream: Stream, from: u64, bounds: LogBounds) -> LogRead {
@@ -136,7 +154,7 @@ fn whole(reply: ChunkReply, stream: Stream, from: u64, bounds: LogBounds) -> Log
     log.drain(..usize::try_from(begins).unwrap_or(usize::MAX).min(log.len()));
     log.truncate(usize::try_from(bounds.bytes).unwrap_or(usize::MAX));
     let end = begins.saturating_add(length(&log));
-    LogRead { begins, bytes: Base64(log), next: (end < total).then_some(end), error: String::new() }
+    LogRead { begins, bytes: Base64(log), next: (end < total).then_some(end), ..LogRead::default() }
 }
 
 fn length(bytes: &[u8]) -> u64 {
@@ -169,7 +187,7 @@ pub async fn deployment_logs_start(
     job(client, target, path::DEPLOYMENT_LOGS_ASYNC, request).await
 }
 
-/// How far the writing has come.
+/// How far the writing has come. With a state, [`LogsJobReply::error`] may also tell that the log was truncated meanwhile.
 ///
 /// # Errors
 /// [`CallError`]; that there is no such job stands in [`LogsJobReply::error`].

@@ -153,7 +153,7 @@ fn check_deployments(walk: &mut Walk) {
         resource_usage: usage(),
         dns_name: "web".into(),
     };
-    let running = StatusReply { state: Some(DeploymentState::Running), ..StatusReply::default() };
+    let running = StatusReply { state: Some(DeploymentState::Running.into()), ..StatusReply::default() };
     let full = StatusReply { allocations: BTreeMap::from([(web(), info)]), ..running.clone() };
     let failed = StatusReply { error: "failed to get deployment".into(), ..StatusReply::default() };
     let replies = [("new", full), ("old", running), ("failed", failed)];
@@ -186,7 +186,7 @@ fn check_lists(walk: &mut Walk) {
     };
     let entry = ListEntry {
         id: ID.into(),
-        state: DeploymentState::Running,
+        state: DeploymentState::Running.into(),
         created_at: Some("2026-01-01T00:00:00.5Z".parse().unwrap()),
         updated_at: None,
         metadata,
@@ -219,7 +219,7 @@ fn check_lists(walk: &mut Walk) {
     };
     let reply = InfoReply {
         id: ID.into(),
-        state: Some(DeploymentState::Running),
+        state: Some(DeploymentState::Running.into()),
         error: String::new(),
         manifest: Some(manifest()),
         allocations: BTreeMap::from([("device.web".into(), detail)]),

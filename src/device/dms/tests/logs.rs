@@ -19,7 +19,7 @@ async fn read(client: &Scripted, from: u64) -> Result<LogRead, CallError> {
 }
 
 fn log(begins: u64, bytes: &str, next: Option<u64>) -> LogRead {
-    LogRead { begins, bytes: Base64(bytes.as_bytes().to_vec()), next, error: String::new() }
+    LogRead { begins, bytes: Base64(bytes.as_bytes().to_vec()), next, ..LogRead::default() }
 }
 
 #[tokio::test]
@@ -66,8 +66,8 @@ async fn a_log_that_does_not_go_forward_is_refused() {
         ("ahead", ahead, Value::Null, "does not go on"),
         ("empty", chunk(0, "", 9, false), Value::Null, "does not go on"),
         ("again", chunk(0, "abc", 9, false), chunk(0, "abc", 9, false), "asked for"),
-        ("shrunk", chunk(0, "abc", 9, false), chunk(3, "abc", 8, false), "shorter"),
-        ("longer than it is", chunk(0, "abc", 2, true), Value::Null, "shorter"),
+        ("from before", chunk(0, "abc", 9, false), chunk(2, "abc", 9, false), "asked for"),
+        ("longer than it is", chunk(0, "abc", 2, true), Value::Null, "after the log"),
         ("too much", chunk(0, "abcdefghijk", 99, false), Value::Null, "larger"),
     ] {
         let client = Scripted::with([first, second]);
@@ -76,6 +76,27 @@ async fn a_log_that_does_not_go_forward_is_refused() {
             other => panic!("{name}: {other:?}"),
         }
     }
+}
+
+/// Whichever way a device tells of it: by a log that is shorter than it was, that ends before the byte asked for, or that
+/// is given from its first byte on again.
+#[tokio::test]
+async fn a_log_that_was_truncated_is_no_error_and_begins_anew() {
+    let truncated = |begins, bytes: &str| LogRead { truncated: true, ..log(begins, bytes, Some(0)) };
+    let ends_before = json!({"offset": 9, "next_offset": 9, "total_size": 2, "eof": true});
+    for (name, replies, from, expected) in [
+        ("shorter", vec![chunk(0, "abc", 9, false), chunk(3, "xyz", 8, false)], 0, truncated(0, "abc")),
+        ("shorter than was read", vec![chunk(2, "abc", 9, false), chunk(0, "x", 1, true)], 2, truncated(2, "abc")),
+        ("ends before", vec![ends_before], 9, truncated(9, "")),
+        ("begins anew", vec![chunk(0, "xy", 2, true)], 9, truncated(9, "")),
+        ("begins later anew", vec![chunk(1, "xy", 3, true)], 9, truncated(9, "")),
+        ("is empty", vec![json!({"eof": true})], 9, truncated(9, "")),
+    ] {
+        assert_eq!(read(&Scripted::with(replies), from).await.unwrap(), expected, "{name}");
+    }
+    // Who follows a log asks at its end.
+    let end = Scripted::with([chunk(9, "", 9, true)]);
+    assert_eq!(read(&end, 9).await.unwrap(), log(9, "", None));
 }
 
 #[tokio::test]

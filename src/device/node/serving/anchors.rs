@@ -1,5 +1,7 @@
 //! The node's anchors, seen and changed from afar.
 
+use serde_json::json;
+
 use super::{
     super::{
         Served,
@@ -8,9 +10,16 @@ use super::{
     request,
 };
 use crate::{
-    capability::{Context, Token},
-    device::dms::{AnchorRequest, Anchors, DidText, RevokeBroadcastReply, TokenList},
+    capability::{Capability, Context, MAX_CAPABILITIES, Token},
+    device::{
+        actor::Said,
+        dms::{AnchorRequest, Anchors, AnchorsRequest, DidText, RevokeBroadcastReply, TokenList, path},
+    },
 };
+
+/// What a list of tokens has beside them, and each of them beside itself.
+const BRACKETS: usize = r#"{"tok":[]}"#.len();
+const COMMA: usize = 1;
 
 impl Served {
     /// The node's own context, whichever was asked for.
@@ -41,6 +50,28 @@ impl Served {
         })
     }
 
+    /// Tells everybody who listens what was taken back, whichever context was asked for. It counts what was told, to
+    /// whomever: nobody answers a broadcast.
+    pub(super) async fn tell_of_revocations(&self, message: &[u8]) -> RevokeBroadcastReply {
+        let mut tokens_count = 0;
+        let told = async {
+            let AnchorsRequest { context: _ } = request(message)?;
+            let parse = |path| Capability::parse(path).map_err(|error| error.to_string());
+            let (topic, behaviour) = (parse(path::TOPIC_REVOCATION)?, parse(path::CAP_REVOKE_BROADCAST)?);
+            let (trusted, now) = (self.trust.current(), self.lifecycle.now());
+            let Context { revoke, provide, .. } = &*trusted;
+            for some in lists(revoke.iter().filter(|token| token.not_after() >= now)) {
+                let message = json!(AnchorRequest { token: TokenList::of(&some) });
+                let said = Said { topic: &topic, behaviour: &behaviour, message: &message };
+                self.reach()?.tell(said, provide, now).await.map_err(|error| error.to_string())?;
+                tokens_count += u64::try_from(some.len()).unwrap_or(u64::MAX);
+            }
+            Ok(())
+        };
+        let error: String = told.await.err().unwrap_or_default();
+        RevokeBroadcastReply { ok: error.is_empty(), error, tokens_count }
+    }
+
     /// Who tells of revocations need not have issued them, and a bad one among them costs no other: each is worth what
     /// its issuer's signature is.
     pub(super) async fn hear_of_revocations(&self, message: &[u8]) -> RevokeBroadcastReply {
@@ -62,4 +93,22 @@ impl Served {
         }
         reply
     }
+}
+
+/// The same tokens, in lists none of which is longer than what is read of one.
+fn lists<'a>(tokens: impl Iterator<Item = &'a Token>) -> Vec<Vec<Token>> {
+    let mut lists: Vec<Vec<Token>> = Vec::new();
+    let mut length = 0;
+    for token in tokens {
+        let more = token.to_json().len() + COMMA;
+        if lists.is_empty() || length + more > MAX_CAPABILITIES {
+            lists.push(Vec::new());
+            length = BRACKETS;
+        }
+        if let Some(list) = lists.last_mut() {
+            list.push(token.clone());
+        }
+        length += more;
+    }
+    lists
 }

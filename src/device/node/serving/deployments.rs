@@ -104,7 +104,7 @@ impl Served {
             DeploymentState::Running => self.lifecycle.allocations_of(&record, include_usage),
             _ => BTreeMap::new(),
         };
-        StatusReply { state: Some(record.state), error: String::new(), allocations }
+        StatusReply { state: Some(record.state.into()), error: String::new(), allocations }
     }
 
     pub(super) async fn manifest(&self, message: &[u8]) -> ManifestReply {
@@ -174,7 +174,7 @@ impl Served {
                 };
                 allocations.insert(key.clone(), detail);
             }
-            Ok(InfoReply { state: Some(record.state), error: String::new(), id, manifest, allocations })
+            Ok(InfoReply { state: Some(record.state.into()), error: String::new(), id, manifest, allocations })
         };
         found.await.unwrap_or_else(|error| InfoReply { error, ..InfoReply::default() })
     }

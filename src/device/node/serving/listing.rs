@@ -43,7 +43,7 @@ impl Served {
 fn entry(record: Record) -> ListEntry {
     let Record { id, state, created_at, updated_at, metadata, .. } = record;
     let (created_at, updated_at) = (Some(created_at.to_timestamp()), Some(updated_at.to_timestamp()));
-    ListEntry { id, state, created_at, updated_at, metadata }
+    ListEntry { id, state: state.into(), created_at, updated_at, metadata }
 }
 
 /// Whether a list asks for this record, apart from its metadata.

@@ -173,7 +173,8 @@ fn chunk(log: &Log, asked: &ChunkRequest) -> std::io::Result<ChunkReply> {
 }
 
 fn told(job: &Job) -> LogsJobReply {
-    let Progress { state, written, error } = job.progress();
+    let Progress { state, written, truncated, error } = job.progress();
+    let error = if error.is_empty() && truncated { copies::TRUNCATED.to_owned() } else { error };
     LogsJobReply {
         written_to: job.written_to.display().to_string(),
         state: Some(state),

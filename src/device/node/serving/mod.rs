@@ -2,9 +2,15 @@
 //!
 //! A behaviour that is not here is dropped, as a DMS drops what it does not know: whatever belongs to bidding
 //! (`/dms/deployment/*`), to orchestrating other nodes and their allocations, to subnets, volumes and contracts, since a
-//! node that runs child processes for itself has none of them; `peers/list`, `ping`, `connect`, `dht` and `score`, since
-//! it keeps no connections but those that others make; the request to broadcast revocations, since it broadcasts nothing.
-//! `deployment/update` is answered, and refused: a child process is not replaced without a gap.
+//! node that runs child processes for itself has none of them; `peers/dht` and `score`, since it keeps no routing table and
+//! tells nobody how it rates them. `deployment/update` is answered, and refused: a child process is not replaced without a
+//! gap.
+//!
+//! What DMS leaves open is decided so: `peers/ping` tells of the last ping, which goes out by itself every ten seconds, and
+//! never dials; `peers/connect` keeps dialling nobody whom it could not reach. `cap/revoke/broadcast` over the inbox tells of
+//! all revocations of the node's context that are still in force, in as many broadcasts as it takes, and of none is done
+//! at once. A chunk of a log that ends before the byte asked for is read from its first byte on, with its `offset` to tell;
+//! a job that follows such a log goes on with that byte, and says so in its `Error` while its `Status` stays what it is.
 
 mod about;
 mod anchors;
@@ -12,6 +18,7 @@ mod deployments;
 mod listing;
 mod logs;
 mod onboarding;
+mod peers;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -59,6 +66,9 @@ pub(super) enum OfDeployments {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OfNode {
     PeersSelf,
+    PeersList,
+    Ping,
+    Connect,
     Free,
     Allocated,
     Onboarded,
@@ -74,12 +84,13 @@ pub(super) enum OfNode {
     Require,
     Provide,
     Revoke,
+    TellOfRevocations,
     HearOfRevocations,
     Healthcheck,
 }
 
 /// Asked of this node.
-const ROOT: [(&str, Behaviour); 30] = [
+const ROOT: [(&str, Behaviour); 34] = [
     (path::DEPLOYMENT_NEW, Behaviour::New),
     (path::DEPLOYMENT_UPDATE, Behaviour::Deployment(OfDeployments::Update)),
     (path::DEPLOYMENT_STATUS, Behaviour::Deployment(OfDeployments::Status)),
@@ -94,6 +105,9 @@ const ROOT: [(&str, Behaviour); 30] = [
     (path::DEPLOYMENT_PRUNE, Behaviour::Deployment(OfDeployments::Prune)),
     (path::DEPLOYMENT_DELETE, Behaviour::Deployment(OfDeployments::Delete)),
     (path::PEERS_SELF, Behaviour::Node(OfNode::PeersSelf)),
+    (path::PEERS_LIST, Behaviour::Node(OfNode::PeersList)),
+    (path::PEERS_PING, Behaviour::Node(OfNode::Ping)),
+    (path::PEERS_CONNECT, Behaviour::Node(OfNode::Connect)),
     (path::RESOURCES_FREE, Behaviour::Node(OfNode::Free)),
     (path::RESOURCES_ALLOCATED, Behaviour::Node(OfNode::Allocated)),
     (path::RESOURCES_ONBOARDED, Behaviour::Node(OfNode::Onboarded)),
@@ -109,6 +123,7 @@ const ROOT: [(&str, Behaviour); 30] = [
     (path::CAP_REQUIRE, Behaviour::Node(OfNode::Require)),
     (path::CAP_PROVIDE, Behaviour::Node(OfNode::Provide)),
     (path::CAP_REVOKE, Behaviour::Node(OfNode::Revoke)),
+    (path::CAP_REVOKE_BROADCAST, Behaviour::Node(OfNode::TellOfRevocations)),
     (path::HEALTHCHECK, Behaviour::Node(OfNode::Healthcheck)),
 ];
 
@@ -192,6 +207,9 @@ impl Served {
         let message = judged.envelope.message.as_slice();
         match behaviour {
             OfNode::PeersSelf => json!(self.about()),
+            OfNode::PeersList => json!(self.peers()),
+            OfNode::Ping => json!(self.ping(message).await),
+            OfNode::Connect => json!(self.connect(message).await),
             OfNode::Free => json!(self.free().await),
             OfNode::Allocated => json!(self.allocated().await),
             OfNode::Onboarded => json!(self.onboarded()),
@@ -207,6 +225,7 @@ impl Served {
             OfNode::Require => outcome(self.add_anchors(message, Addition::Require).await),
             OfNode::Provide => outcome(self.add_anchors(message, Addition::Provide).await),
             OfNode::Revoke => outcome(self.add_anchors(message, Addition::Revoke).await),
+            OfNode::TellOfRevocations => json!(self.tell_of_revocations(message).await),
             OfNode::HearOfRevocations => json!(self.hear_of_revocations(message).await),
             OfNode::Healthcheck => outcome(Ok(())),
         }

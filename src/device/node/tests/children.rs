@@ -5,7 +5,7 @@ use std::{net::TcpListener, time::Duration};
 use serde_json::json;
 
 use super::rig::{Rig, WAIT, is_alive, until};
-use crate::device::dms::{DeploymentState, ResourceUsage, Stream, path};
+use crate::device::dms::{DeploymentState, ResourceUsage, StatusReply, Stream, ToldState, path};
 
 #[tokio::test]
 async fn a_restart_keeps_ids_and_ports() {
@@ -27,7 +27,7 @@ async fn a_restart_keeps_ids_and_ports() {
     let mut rig = Rig::start_in(directory, node_key, caller, clock).await;
 
     let status = rig.status_when(&id, |status| status.allocations.values().all(|info| info.status == "running")).await;
-    assert_eq!(status.state, Some(DeploymentState::Running));
+    assert_eq!(status.state, Some(DeploymentState::Running.into()));
     assert_eq!(status.allocations.into_keys().collect::<Vec<_>>(), [format!("{id}_device.web")]);
     assert_eq!(rig.port_of(&id).await, port);
     assert_eq!(rig.written(&id, "listen").await, format!("127.0.0.1:{port}"));
@@ -35,7 +35,7 @@ async fn a_restart_keeps_ids_and_ports() {
     assert_eq!(after.allocations["device.web"].incarnation, 2);
 
     // What had not begun to run waits on, and still fails at its deadline.
-    assert_eq!(rig.status(&waiting).await.state, Some(DeploymentState::Preparing));
+    assert_eq!(rig.status(&waiting).await.state, Some(DeploymentState::Preparing.into()));
     rig.pass(Duration::from_mins(5));
     rig.until_state(&waiting, DeploymentState::Failed).await;
     assert_eq!(rig.call(path::DEPLOYMENT_SHUTDOWN, json!({"ID": id})).await["OK"], true);
@@ -67,7 +67,7 @@ async fn one_that_shall_stay_down_stays_down() {
     request["Ensemble"]["v1"]["allocations"]["web"]["failure_recovery"] = json!("stay_down");
     let id = rig.new_deployment(request).await;
     let stopped = rig.status_when(&id, |status| status.allocations.values().any(|info| info.status == "stopped")).await;
-    assert_eq!(stopped.state, Some(DeploymentState::Running));
+    assert_eq!(stopped.state, Some(DeploymentState::Running.into()));
     assert_eq!(rig.node.0.lifecycle.store.get(&id).await.unwrap().allocations["device.web"].incarnation, 1);
     rig.stop().await;
 }
@@ -122,7 +122,7 @@ async fn a_port_in_use_is_waited_for() {
     let request = rig.request(WAIT, &[port]);
     let id = rig.new_deployment(request.clone()).await;
     let rival = rig.new_deployment(request).await;
-    assert_eq!(rig.status(&id).await.state, Some(DeploymentState::Preparing));
+    assert_eq!(rig.status(&id).await.state, Some(DeploymentState::Preparing.into()));
     drop(taken);
     let store = &rig.node.0.lifecycle.store;
     let running = async || store.all().await.iter().filter(|record| record.state == DeploymentState::Running).count();
@@ -135,9 +135,10 @@ async fn a_port_in_use_is_waited_for() {
     rig.pass(Duration::from_mins(5));
     let mut states = Vec::new();
     for id in [&id, &rival] {
-        let settled = rig
-            .status_when(id, |status| matches!(status.state, Some(DeploymentState::Running | DeploymentState::Failed)));
-        states.push(settled.await.state.unwrap());
+        let known = |status: &StatusReply| status.state.as_ref().and_then(ToldState::known);
+        let ended = |state| matches!(state, Some(DeploymentState::Running | DeploymentState::Failed));
+        let settled = rig.status_when(id, |status| ended(known(status))).await;
+        states.push(known(&settled).unwrap());
     }
     states.sort();
     assert_eq!(states, [DeploymentState::Running, DeploymentState::Failed]);

@@ -37,7 +37,7 @@ async fn a_deployment_lives_from_new_to_delete() {
     assert_eq!(rig.call(path::DEPLOYMENT_SHUTDOWN, json!({"ID": id})).await, json!({"OK": true, "Error": ""}));
     assert!(!super::rig::is_alive(&pid), "the child outlived its deployment");
     let over = rig.status(&id).await;
-    assert_eq!((over.state, over.allocations.len()), (Some(DeploymentState::Completed), 0));
+    assert_eq!((over.state, over.allocations.len()), (Some(DeploymentState::Completed.into()), 0));
     let again = rig.call(path::DEPLOYMENT_SHUTDOWN, json!({"ID": id})).await;
     assert_eq!(again, json!({"OK": false, "Error": "deployment is not running"}));
 
@@ -152,7 +152,7 @@ async fn only_what_is_over_is_pruned() {
     assert_eq!(page(&mut rig, json!({})).await.total, Some(1));
     assert!(!rig.directory.path().join("deployments").join(&old).exists());
     assert_eq!(rig.call(path::DEPLOYMENT_PRUNE, json!({"all": true})).await["ok"], true);
-    assert_eq!(rig.status(&running).await.state, Some(DeploymentState::Running));
+    assert_eq!(rig.status(&running).await.state, Some(DeploymentState::Running.into()));
     rig.stop().await;
 }
 
@@ -168,7 +168,7 @@ async fn an_update_is_refused_and_changes_nothing() {
         assert!(refused["OK"] == false && refused["Error"].as_str().unwrap().contains(why), "{refused}");
     }
     assert!(super::rig::is_alive(&pid));
-    assert_eq!(rig.status(&id).await.state, Some(DeploymentState::Running));
+    assert_eq!(rig.status(&id).await.state, Some(DeploymentState::Running.into()));
     rig.stop().await;
 }
 
@@ -187,7 +187,7 @@ async fn what_cannot_run_here_fails_at_its_deadline() {
     rig.pass(Duration::from_secs(300 - 16));
     for id in &ids {
         let status = rig.status(id).await;
-        assert_eq!(status.state, Some(DeploymentState::Preparing));
+        assert_eq!(status.state, Some(DeploymentState::Preparing.into()));
         let refused = rig.call(path::DEPLOYMENT_SHUTDOWN, json!({"ID": id})).await;
         assert_eq!(refused, json!({"OK": false, "Error": "deployment is not running"}));
     }

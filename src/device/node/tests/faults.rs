@@ -13,7 +13,7 @@ use crate::{
     capability::{Envelope, Handle},
     device::{
         CallError, DeviceClient as _, DeviceTarget,
-        dms::{DeploymentState, Manifest, path},
+        dms::{DeploymentState, InfoReply, ListPage, Manifest, ToldState, path, tolerant},
         node::{FAULTS_FILE, NodeConfig, RunningNode, wall_clock},
     },
 };
@@ -40,6 +40,17 @@ async fn a_node_that_lies_says_what_is_not_so_and_only_that() {
     let peer = std::mem::replace(&mut told.nodes.get_mut("device").unwrap().peer, rig.node_key.did().peer_id());
     assert!(peer != rig.node_key.did().peer_id() && peer.starts_with("12D3KooW"), "{peer}");
     assert_eq!(told, honest);
+
+    rig.set_faults("unknown-state");
+    let other = Some(ToldState::Unknown("Hibernating".into()));
+    let mut status = rig.status(&id).await;
+    assert_eq!(status.state.replace(DeploymentState::Running.into()), other);
+    let info: InfoReply = tolerant::decode(rig.call(path::DEPLOYMENT_INFO, json!({"id": id})).await).unwrap();
+    let list: ListPage = tolerant::decode(rig.call(path::DEPLOYMENT_LIST, json!({})).await).unwrap();
+    assert_eq!((info.state, Some(list.deployments[0].state.clone())), (other.clone(), other));
+    assert_eq!(rig.status(&"0".repeat(64)).await.state, None, "what is not there is in no state");
+    rig.set_faults("");
+    assert_eq!(rig.status(&id).await.allocations.len(), status.allocations.len());
 
     rig.set_faults("impossible-usage");
     // Too much at times, too little at others, by lot.

@@ -65,6 +65,46 @@ async fn a_log_is_told_in_chunks() {
 }
 
 #[tokio::test]
+async fn a_log_that_was_truncated_is_told_from_its_first_byte_on() {
+    let mut rig = Rig::start().await;
+    let id = rig.running(&format!("echo 123456789; echo > printed; {WAIT}"), &[]).await;
+    rig.written(&id, "printed").await;
+    let log = rig.node.0.lifecycle.log_of(&id, KEY);
+    until("it is kept", || log.read(Stream::Stdout, 0, 0).unwrap().end == 10).await;
+    std::fs::write(output_of(&rig, &id).join("stdout.0.log"), "abc").unwrap();
+    let anew = chunk(&mut rig, &id, json!({"AllocName": KEY, "Stream": "stdout", "offset": 10, "ack": 10})).await;
+    assert_eq!((anew.offset, anew.next_offset, anew.total_size, anew.eof), (0, 3, 3, true));
+    assert_eq!((anew.data.0.as_slice(), anew.error.as_str()), (&b"abc"[..], ""));
+    rig.stop().await;
+}
+
+/// Where the output of the one allocation is kept.
+fn output_of(rig: &Rig, id: &str) -> std::path::PathBuf {
+    rig.directory.path().join("deployments").join(id).join("output").join(KEY)
+}
+
+#[tokio::test]
+async fn a_job_goes_on_with_a_log_that_was_truncated_and_says_so() {
+    let mut rig = Rig::start().await;
+    let id = silent(&mut rig).await;
+    print(&rig, &id, "a long line").await;
+    let follow = json!({"EnsembleID": id, "AllocationName": KEY, "Follow": true, "FollowIntervalSeconds": 1});
+    let begun = job(&mut rig, path::DEPLOYMENT_LOGS_ASYNC, follow).await;
+    let copied = job_when(&mut rig, &id, |job| job.bytes_written == Some(12)).await;
+    assert_eq!((copied.state, copied.error.as_str()), (Some(LogsJobState::Running), ""));
+    std::fs::write(output_of(&rig, &id).join("stdout.0.log"), "short\n").unwrap();
+    let goes_on = job_when(&mut rig, &id, |job| job.bytes_written == Some(18)).await;
+    assert_eq!(goes_on.state, Some(LogsJobState::Running), "it is no failure");
+    assert!(goes_on.error.contains("was truncated"), "{goes_on:?}");
+    let copy = std::path::Path::new(&begun.written_to).join("stdout.log");
+    assert_eq!(std::fs::read_to_string(copy).unwrap(), "a long line\nshort\n");
+    let stopped =
+        job(&mut rig, path::DEPLOYMENT_LOGS_ASYNC_STOP, json!({"EnsembleID": id, "AllocationName": KEY})).await;
+    assert_eq!((stopped.state, stopped.bytes_written), (Some(LogsJobState::Stopped), Some(18)));
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn of_an_ensemble_that_is_not_here_nothing_is_told() {
     let rig = Rig::start().await;
     for id in ["ab".repeat(32), "x".to_owned()] {
@@ -157,7 +197,7 @@ async fn logs_are_copied_once() {
 
     let request = json!({"id": id, "include_logs": true, "include_usage": true, "allocation_names": ["web"]});
     let info: InfoReply = tolerant::decode(rig.call(path::DEPLOYMENT_INFO, request).await).unwrap();
-    assert_eq!((info.state, info.id.as_str()), (Some(DeploymentState::Running), id.as_str()));
+    assert_eq!((info.state, info.id.as_str()), (Some(DeploymentState::Running.into()), id.as_str()));
     assert_eq!(info.manifest, rig.manifest(&id).await.manifest);
     let detail = &info.allocations[KEY];
     assert!(detail.status == "running" && detail.resource_usage.memory_used_bytes > 0, "{detail:?}");

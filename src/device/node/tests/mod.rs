@@ -10,6 +10,7 @@ mod limits;
 mod logs;
 mod network;
 mod onboarding;
+mod peers;
 mod rig;
 
 /// How long the messages of tests live.

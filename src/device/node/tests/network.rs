@@ -61,7 +61,9 @@ async fn the_operators_client_deploys_over_tcp() {
     let id = dms::deployment_new_reply(&target, reply).unwrap().ensemble_id;
 
     let deadline = time::Instant::now() + Duration::from_secs(20);
-    while dms::deployment_status(&client, &target, &id, true).await.unwrap().state != Some(DeploymentState::Running) {
+    while dms::deployment_status(&client, &target, &id, true).await.unwrap().state
+        != Some(DeploymentState::Running.into())
+    {
         assert!(time::Instant::now() < deadline);
         time::sleep(Duration::from_millis(10)).await;
     }

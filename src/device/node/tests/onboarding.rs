@@ -40,7 +40,7 @@ async fn a_node_that_is_not_onboarded_deploys_nothing() {
 
     let request = rig.request(WAIT, &[]);
     let id = rig.new_deployment(request.clone()).await;
-    assert_eq!(rig.status(&id).await.state, Some(DeploymentState::Preparing));
+    assert_eq!(rig.status(&id).await.state, Some(DeploymentState::Preparing.into()));
     rig.pass(MINUTES);
     rig.until_state(&id, DeploymentState::Failed).await;
     assert!(!rig.directory.path().join("deployments").join(&id).exists(), "something ran");
@@ -62,7 +62,7 @@ async fn what_is_offered_is_given_once() {
     let second = rig.new_deployment(request).await;
     assert_eq!(told(&mut rig, path::RESOURCES_ALLOCATED).await, (0.5, 100.0, 10.0));
     assert_eq!(told(&mut rig, path::RESOURCES_FREE).await, (0.5, 50.0, 10.0));
-    assert_eq!(rig.status(&second).await.state, Some(DeploymentState::Preparing));
+    assert_eq!(rig.status(&second).await.state, Some(DeploymentState::Preparing.into()));
 
     let refused = rig.call(path::ONBOARDING_OFFBOARD, json!({})).await;
     assert!(refused["error"].as_str().unwrap().contains("running"), "{refused}");

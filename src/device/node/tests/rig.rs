@@ -269,7 +269,7 @@ impl Rig {
     }
 
     pub async fn until_state(&mut self, id: &str, state: DeploymentState) -> StatusReply {
-        self.status_when(id, |status| status.state == Some(state)).await
+        self.status_when(id, |status| status.state == Some(state.into())).await
     }
 
     /// A new deployment that runs.
