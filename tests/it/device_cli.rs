@@ -33,6 +33,7 @@ use crate::{
 };
 
 mod alone;
+mod convicted;
 mod lost;
 
 const QUICK: [&str; 2] = ["--resync", "1s"];

@@ -1,9 +1,9 @@
 //! Devices that are silent, die, come back, list nothing, or run something that is not ours.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use dms_operator::{
-    api::HostingDevice,
+    api::{HostingDeploymentStatus, HostingDevice},
     dev::{installation::Installation, wallet::in_future},
     device::dms::DeploymentState,
 };
@@ -18,8 +18,8 @@ use crate::{
     cluster::{eventually, shared, within},
     timed::Timed,
     world::{
-        Tenant, asked, condition, creations, deployments_of, fetch, installation, looks, misbehave, name, page,
-        sites_running,
+        Seat, Tenant, asked, condition, creations, deployments_of, device_says, fetch, installation, looks, misbehave,
+        name, page, sites_running,
     },
 };
 
@@ -91,35 +91,83 @@ async fn a_device_that_lists_nothing_or_is_silent_changes_nothing() {
     assert_eq!(sites_running(&installation, 0), 1);
 }
 
+/// What a deployment has sent, as far as it was counted.
+async fn sent(installation: &Installation, name: &str) -> u64 {
+    let text = reqwest::get(format!("{}/metrics", installation.http)).await.unwrap().text().await.unwrap();
+    let series = |line: &&str| line.starts_with("dms_operator_usage_network_sent_bytes_total{") && line.contains(name);
+    text.lines().find(series).map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+}
+
+/// Fetches a page several times, and waits until that was counted on top of what was before.
+async fn visited(installation: &Installation, name: &str, url: &str, body: &str, times: u64) {
+    let size = u64::try_from(body.len()).unwrap();
+    let before = sent(installation, name).await;
+    for _ in 0..times {
+        assert_eq!(fetch(url).await, (200, body.to_owned()));
+    }
+    eventually("the traffic is counted", async || {
+        let now = sent(installation, name).await;
+        if now >= before + times * size { Ok(()) } else { Err(format!("{now} after {before}")) }
+    })
+    .await;
+}
+
+/// Its counters fall with each crash, and that is no lie.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_device_takes_up_its_allocations_after_a_crash() {
+async fn a_device_takes_up_its_allocations_after_each_crash() {
     let _timed = Timed::start();
     let mut installation = installation("crash", 1, &QUICK, &[]).await;
     let name = name();
-    let (files, body) = page();
-    let (seat, before) = {
+    let body = hex::encode(rand::random::<[u8; 32]>()).repeat(2_000);
+    let files = BTreeMap::from([("index.html".to_owned(), body.clone())]);
+    let (mut seat, before) = {
         let tenant = Tenant::new(&installation).await;
         tenant.deploy(&name, &files).await;
         (tenant.seat(), tenant.ready(&name).await)
     };
     let url = before.url.clone().unwrap();
+    // Each time fewer, so that the counters stay below where they fell from.
+    for visits in [6, 2] {
+        visited(&installation, &name, &url, &body, visits).await;
+        seat = crashed(&mut installation, seat, &name, &before).await;
+        let tenant = seat.at(&installation);
+        let after = tenant.ready(&name).await;
+        assert_eq!((&after.deployment, &after.url), (&before.deployment, &before.url));
+        shows(&url, &body).await;
+        // A reading from which the next ones count on.
+        looks(&installation, 0, "/deployment/manifest", 4).await;
+        seat = tenant.seat();
+    }
+    visited(&installation, &name, &url, &body, 1).await;
+    let (all, size) = (sent(&installation, &name).await, u64::try_from(body.len()).unwrap());
+    // Nine were awaited; two more that `shows` fetched may be counted. Headers are small.
+    assert!((9 * size..12 * size).contains(&all), "{all} bytes, {size} each time");
+    assert_eq!((creations(&installation), sites_running(&installation, 0)), (1, 1));
+    let id = before.deployment.unwrap().id.unwrap();
+    let tenant = seat.at(&installation);
+    let kept = deployments_of(&installation, 0, &tenant.namespace, &name);
+    assert_eq!(kept, [(id, DeploymentState::Running)].into());
+    let (_, status) = device_says(&installation, "device-1", ("Credible", "True", "Consistent")).await;
+    assert!(status.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"));
+}
+
+/// Kills a device, waits until that was noticed, and lets it come back with lists that show nothing.
+async fn crashed(installation: &mut Installation, seat: Seat, name: &str, before: &HostingDeploymentStatus) -> Seat {
+    let url = before.url.clone().unwrap();
+    misbehave(installation, 0, "");
     installation.devices[0].process.kill9().unwrap();
     eventually("the site ends with its device", async || match reqwest::get(&url).await {
         Ok(_) => Err("it still answers".to_owned()),
         Err(_) => Ok(()),
     })
     .await;
-    let tenant = seat.at(&installation);
-    let status = tenant.condition(&name, "DeviceReachable", "Unknown", "DeviceSilent").await;
+    let tenant = seat.at(installation);
+    let status = tenant.condition(name, "DeviceReachable", "Unknown", "DeviceSilent").await;
     assert_eq!(status.deployment, before.deployment);
     let seat = tenant.seat();
-    misbehave(&installation, 0, "list-empty");
+    misbehave(installation, 0, "list-empty");
     installation.devices[0].process.restart().unwrap();
-    let tenant = seat.at(&installation);
-    let after = tenant.ready(&name).await;
-    assert_eq!((&after.deployment, &after.url), (&before.deployment, &before.url));
-    shows(&url, &body).await;
-    assert_eq!(creations(&installation), 1);
+    seat
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -263,19 +311,6 @@ async fn device(installation: &Installation, name: &str, spec: Value) {
     api.patch(name, &PatchParams::default(), &Patch::Merge(json!({"spec": spec}))).await.unwrap();
 }
 
-async fn device_condition(installation: &Installation, name: &str, value: &str, reason: &str) -> String {
-    let api: Api<HostingDevice> = Api::namespaced(installation.client.clone(), &installation.plan.namespace);
-    eventually(&format!("{name} is {value}/{reason}"), async || {
-        let conditions = api.get(name).await.unwrap().status.unwrap_or_default().conditions;
-        let ready = conditions.iter().find(|condition| condition.type_ == "Ready");
-        match ready {
-            Some(ready) if ready.status == value && ready.reason == reason => Ok(ready.message.clone()),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deployment_goes_where_the_spec_and_the_devices_permit() {
     let _timed = Timed::start();
@@ -314,7 +349,7 @@ async fn a_deployment_goes_where_the_spec_and_the_devices_permit() {
     let narrow = first.owner.delegate(installation.provider.did(), None, &paths, expires, 2, None).unwrap();
     let before = changes(&installation, 0);
     device(&installation, &first.name, json!({"grant": String::from_utf8(narrow.to_json()).unwrap()})).await;
-    let message = device_condition(&installation, &first.name, "False", "GrantInsufficient").await;
+    let (message, _) = device_says(&installation, &first.name, ("Ready", "False", "GrantInsufficient")).await;
     assert!(message.contains("/dms/node/deployment"), "{message}");
     let name = deploy(Some("device-1")).await;
     tenant.condition(&name, "Ready", "False", "NoDevice").await;
@@ -335,9 +370,9 @@ async fn a_device_is_found_at_its_address_and_by_its_key() {
     device(&installation, &name, json!({"addresses": [other]})).await;
     installation.devices[0].process.restart().unwrap();
     let before = changes(&installation, 1);
-    device_condition(&installation, &name, "False", "DeviceSilent").await;
+    device_says(&installation, &name, ("Ready", "False", "DeviceSilent")).await;
     device(&installation, &name, json!({"addresses": [own]})).await;
-    device_condition(&installation, &name, "True", "Succeeded").await;
+    device_says(&installation, &name, ("Ready", "True", "Succeeded")).await;
     assert_eq!(changes(&installation, 1), before);
 }
 

@@ -40,11 +40,13 @@ enum Under {
     Hindered(&'static str),
     /// The device is not believed: neither is Ready, and nothing new goes there.
     NotBelieved,
+    /// The device answers something that is not understood: neither is Ready, and each is begun once.
+    Unreadable,
     /// What it says of usage is not believed; what runs stays Ready, and nothing new goes there.
     NotCounted,
 }
 
-const FAULTS: [(&str, Under); 21] = [
+const FAULTS: [(&str, Under); 22] = [
     ("delay=0..1500", Under::Works),
     ("duplicate-reply", Under::Works),
     ("reorder", Under::Works),
@@ -67,6 +69,7 @@ const FAULTS: [(&str, Under); 21] = [
     ("foreign-id", Under::NotBelieved),
     ("foreign-peer", Under::NotBelieved),
     ("impossible-usage", Under::NotCounted),
+    ("unknown-state", Under::Unreadable),
 ];
 
 /// A device with a fault, and the two that are deployed on it.
@@ -144,10 +147,14 @@ impl<'a> Case<'a> {
                 tenant.ready(&self.before).await;
             }
         }
+        if matches!(under, Under::Unreadable) {
+            self.tenant.condition_within(&self.before, "Ready", "False", "DeviceUnreadable", PATIENCE).await;
+        }
         let new_body = self.deploy(&self.under).await;
         match under {
             Under::Works => drop(tenant.condition_within(&self.under, "Ready", "True", "Succeeded", PATIENCE).await),
             Under::Hindered(reason) => self.says(&[reason]).await,
+            Under::Unreadable => self.says(&["DeviceUnreadable"]).await,
             // Whether the heartbeat or the first look finds out is chance.
             Under::Silent => self.says(&["DeviceSilent", "NoDevice"]).await,
             Under::NotBelieved | Under::NotCounted => self.says(&["NoDevice"]).await,

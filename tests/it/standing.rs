@@ -3,7 +3,12 @@
 
 use std::time::Duration;
 
-use dms_operator::{api::HostingProvider, capability::Nanos, controller::clock::wall, dev::installation::Installation};
+use dms_operator::{
+    api::{HostingProvider, names::ANNOTATION_REQUESTED_AT},
+    capability::Nanos,
+    controller::clock::wall,
+    dev::installation::Installation,
+};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use kube::{
     Api, ResourceExt as _,
@@ -14,7 +19,9 @@ use serde_json::{Value, json};
 use crate::{
     cluster::{eventually, shared},
     timed::Timed,
-    world::{Tenant, condition, creations, ended, fetch, installation, name, page, sites_running},
+    world::{
+        Tenant, condition, creations, device_says, ended, fetch, installation, misbehave, name, page, sites_running,
+    },
 };
 
 const QUICK: [&str; 2] = ["--resync", "1s"];
@@ -157,10 +164,15 @@ async fn another_node_under_the_same_name_proves_nothing() {
     object["spec"]["placement"] = json!({"deviceSelector": {"matchLabels": {"device": "device-1"}}});
     tenant.apply(&tenant.sign(object)).await.unwrap();
     let before = tenant.ready(&name).await;
-
     let resource = kube::api::ApiResource::erase::<dms_operator::api::HostingDevice>(&());
     let api: Api<DynamicObject> =
         Api::namespaced_with(installation.client.clone(), &installation.plan.namespace, &resource);
+    // What the first said of itself is no fault of the next.
+    misbehave(&installation, 0, "foreign-peer");
+    let at_once = json!({"metadata": {"annotations": {ANNOTATION_REQUESTED_AT: wall().to_timestamp().to_string()}}});
+    api.patch("device-1", &PatchParams::default(), &Patch::Merge(at_once)).await.unwrap();
+    let (_, first) = device_says(&installation, "device-1", ("Credible", "False", "DeviceContradicts")).await;
+    misbehave(&installation, 0, "");
     let specs = [api.get("device-1").await.unwrap().data, api.get("device-2").await.unwrap().data];
     let replace = async |spec: &Value| {
         api.delete("device-1", &DeleteParams::default()).await.unwrap();
@@ -172,8 +184,17 @@ async fn another_node_under_the_same_name_proves_nothing() {
         api.patch("device-1", &PatchParams::apply("tenant").force(), &Patch::Apply(&object)).await.unwrap();
     };
     replace(&specs[1]).await;
+    let (_, second) = device_says(&installation, "device-1", ("Credible", "True", "Consistent")).await;
+    let (_, same) = device_says(&installation, "device-2", ("Ready", "True", "Succeeded")).await;
+    assert!(second.sentinel != first.sentinel && second.sentinel == same.sentinel, "{second:#?}");
     let status = tenant.condition(&name, "Ready", "False", "DeviceNotFound").await;
     assert_eq!(status.deployment, before.deployment);
+    let other = crate::world::name();
+    let mut object = tenant.object(&other, &release);
+    object["spec"]["placement"] = json!({"deviceSelector": {"matchLabels": {"device": "device-1"}}});
+    object["spec"]["content"]["from"]["configMap"]["name"] = json!(name);
+    tenant.apply(&tenant.sign(object)).await.unwrap();
+    assert_eq!(tenant.ready(&other).await.deployment.unwrap().device, "device-1");
     tenant.api().delete(&name, &DeleteParams::default()).await.unwrap();
     eventually("it says why the deletion waits", async || {
         let status = tenant.status(&name).await;
@@ -191,7 +212,7 @@ async fn another_node_under_the_same_name_proves_nothing() {
         other => Err(other.to_string()),
     })
     .await;
-    assert_eq!((sites_running(&installation, 0), creations(&installation)), (1, 1));
+    assert_eq!((sites_running(&installation, 0), sites_running(&installation, 1), creations(&installation)), (1, 1, 2));
     replace(&specs[0]).await;
     tenant.gone(&name).await;
     assert_eq!(sites_running(&installation, 0), 0);

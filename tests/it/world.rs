@@ -1,9 +1,13 @@
 //! What tests of whole deployments share: an installation, tenants, and questions to ask of the cluster.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use dms_operator::{
-    api::{HostingDeployment, HostingDeploymentStatus, names::metadata},
+    api::{HostingDeployment, HostingDeploymentStatus, HostingDevice, HostingDeviceStatus, names::metadata},
     capability::{Nanos, Token},
     controller::clock::wall,
     dev::{
@@ -220,6 +224,24 @@ pub fn condition<'a>(status: &'a HostingDeploymentStatus, kind: &str) -> (&'a st
     found.map_or(("", "", ""), |found| (&*found.status, &*found.reason, &*found.message))
 }
 
+/// Waits until a condition of a HostingDevice has a value and a reason. Gives its message and the whole status.
+pub async fn device_says(
+    installation: &Installation,
+    name: &str,
+    (kind, value, reason): (&str, &str, &str),
+) -> (String, HostingDeviceStatus) {
+    let api: Api<HostingDevice> = Api::namespaced(installation.client.clone(), &installation.plan.namespace);
+    eventually(&format!("{name}: {kind} is {value}/{reason}"), async || {
+        let status = api.get(name).await.unwrap().status.unwrap_or_default();
+        let found = status.conditions.iter().find(|condition| condition.type_ == kind);
+        match found {
+            Some(found) if found.status == value && found.reason == reason => Ok((found.message.clone(), status)),
+            _ => Err(format!("{status:#?}\noperator:\n{}", installation.operator.log_end())),
+        }
+    })
+    .await
+}
+
 /// What makes a tenant, while the installation is being changed.
 pub struct Seat {
     namespace: String,
@@ -265,6 +287,25 @@ pub async fn fetch(url: &str) -> (u16, String) {
     (code, response.text().await.unwrap())
 }
 
+/// Waits until a second went by without a pass over a HostingDeployment: what happens then is caused by what comes then.
+pub async fn quiet(installation: &Installation) {
+    let passes = async || {
+        let text = reqwest::get(format!("{}/metrics", installation.http)).await.unwrap().text().await.unwrap();
+        let ours =
+            |line: &&str| line.starts_with("dms_operator_reconciles") && line.contains("{kind=\"HostingDeployment\"}");
+        text.lines().filter(ours).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let mut last = (passes().await, Instant::now());
+    eventually("passes end", async || {
+        let now = passes().await;
+        if now != last.0 {
+            last = (now, Instant::now());
+        }
+        if last.1.elapsed() >= Duration::from_secs(1) { Ok(()) } else { Err(last.0.join(", ")) }
+    })
+    .await;
+}
+
 /// Waits until a site serves no more, and says when that was seen.
 pub async fn ended(url: &str) -> Nanos {
     cluster::within(Duration::from_mins(2), "the site ends", async || match reqwest::get(url).await {
@@ -274,11 +315,13 @@ pub async fn ended(url: &str) -> Nanos {
     .await
 }
 
-/// The behaviours that a device was asked, from its own wire log.
+/// The behaviours that a device was asked, from its own wire log. What everybody is told is left out: each operator tells of
+/// all revocations that it sees, those of other tests too.
 pub fn asked(installation: &Installation, device: usize) -> Vec<String> {
     let log = installation.devices[device].folder.join("state/wire.log");
     let text = std::fs::read_to_string(log).unwrap_or_default();
-    text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["be"].as_str().unwrap().to_owned()).collect()
+    let all = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["be"].as_str().unwrap().to_owned());
+    all.filter(|behaviour| behaviour != path::CAP_REVOKE_BROADCAST).collect()
 }
 
 /// How many times all devices were asked for a new deployment, sentinels not counted.
@@ -318,6 +361,16 @@ pub fn deployments_of(
         })
         .map(|(id, record)| (id.clone(), serde_json::from_value(record["state"].clone()).unwrap()))
         .collect()
+}
+
+/// Where the site of an object listens, as its device, the first, has written down.
+pub fn port_of(installation: &Installation, status: &HostingDeploymentStatus) -> u16 {
+    let id = status.deployment.clone().unwrap().id.unwrap();
+    let file = installation.devices[0].folder.join("state/state.json");
+    let state: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let allocations = state["deployments"][&id]["allocations"].as_object().unwrap();
+    let ports = allocations.values().next().unwrap()["ports"].as_object().unwrap();
+    ports.keys().next().unwrap().parse().unwrap()
 }
 
 /// What store and devices had been asked at a moment.
