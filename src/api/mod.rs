@@ -10,6 +10,7 @@
 mod deployment;
 mod device;
 pub mod digest;
+pub mod door;
 pub mod names;
 mod provider;
 pub mod reason;
@@ -22,8 +23,9 @@ pub use deployment::{
 };
 pub use device::{HostingDevice, HostingDeviceSpec, HostingDeviceStatus, Reachability, ReplySpelling, SentinelRecord};
 pub use provider::{
-    AllowedNamespaces, ContentPolicy, HostingProvider, HostingProviderSpec, HostingProviderStatus, Identity,
-    NamespacesFrom, Permission, Policy, Quotas, S3, S3Auth, Storage,
+    AllowedNamespaces, AnySubject, ContentPolicy, GrantOffer, GrantSubjects, HostingProvider, HostingProviderSpec,
+    HostingProviderStatus, Identity, NamespacesFrom, NoticeSinks, Permission, Policy, Quotas, S3, S3Auth, Storage,
+    Webhook,
 };
 pub use reason::{ConditionType, Reason};
 pub use revocation::{CapabilityRevocation, CapabilityRevocationSpec, CapabilityRevocationStatus};

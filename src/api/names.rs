@@ -12,13 +12,17 @@ pub const ANNOTATION_SUSPEND: &str = "hosting.nunet.io/suspend";
 pub const ANNOTATION_ADOPT: &str = "hosting.nunet.io/adopt";
 /// A time (RFC 3339). Changed, the operator looks at the object at once.
 pub const ANNOTATION_REQUESTED_AT: &str = "hosting.nunet.io/requestedAt";
+/// On the record of a grant, the DID that it is for, without `did:key:`.
+pub const LABEL_SUBJECT: &str = "hosting.nunet.io/subject";
 /// The field manager of everything this operator writes with server-side apply.
 pub const FIELD_MANAGER: &str = "dms-operator";
 /// The field manager of what a person changes with the command line.
 pub const FIELD_MANAGER_OF_PEOPLE: &str = "kubectl-hosting";
+/// The field manager of what the provider's actor applies on an owner's behalf.
+pub const FIELD_MANAGER_OF_DOOR: &str = "dms-operator-door";
 /// The controller named in Events.
 pub const REPORTER: &str = "dms-operator";
-/// Marks the objects the operator keeps for itself: tombstones, copies of revocations.
+/// Marks the objects the operator keeps for itself: tombstones, copies of revocations, grants.
 pub const LABEL_COMPONENT: &str = "hosting.nunet.io/component";
 
 /// Keys of the metadata of an ensemble, by which a deployment on a device is known as ours.

@@ -3,7 +3,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{LabelSelector, SecretReference, shared::conditions};
+use super::{LabelSelector, SecretReference, door::GrantAction, shared::conditions};
 
 /// The hosting service: its identity, who may use it, and where files are kept. One operator serves one.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
@@ -37,6 +37,10 @@ pub struct HostingProviderSpec {
     /// Which namespaces may hold HostingDeployments of this provider. Absent: only the provider's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed_namespaces: Option<AllowedNamespaces>,
+    /// Who is given a grant by asking for it, and of what. Absent: nobody; then grants are made by hand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "atomic"))]
+    pub grants: Vec<GrantOffer>,
     /// Whom the provider denies. What rests on a chain in which one of these is issuer or subject of a link is refused;
     /// what runs on it goes back to the newest revision that does not, or stops.
     #[serde(default, rename = "deniedDIDs", skip_serializing_if = "Vec::is_empty")]
@@ -51,8 +55,30 @@ pub struct HostingProviderSpec {
     /// How content is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<ContentPolicy>,
+    /// Whom the operator tells what became of a spec, beside its owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notices: Option<NoticeSinks>,
     /// Where content is kept.
     pub storage: Storage,
+}
+
+/// Whom the operator tells what became of a spec.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct NoticeSinks {
+    /// A receiver of CloudEvents 1.0. Each is sent at least once, until it is answered with a 2xx status; its `id` tells
+    /// repeats apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<Webhook>,
+}
+
+/// An HTTP endpoint.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Webhook {
+    /// Its address, `http://` or `https://`.
+    #[schemars(length(min = 8, max = 2048), regex(pattern = "^https?://"))]
+    pub url: String,
 }
 
 /// The provider's key.
@@ -86,6 +112,52 @@ pub enum NamespacesFrom {
     /// Every namespace.
     All,
 }
+
+/// What some DIDs are given when they ask. Where several fit, each action is given by the first that gives it, and the
+/// grant has the shortest lifetime and the fewest delegations of those that gave something.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct GrantOffer {
+    /// Who may ask.
+    pub subjects: GrantSubjects,
+    /// In which namespaces, of those that `allowedNamespaces` admits. Absent: in all of these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")))]
+    pub namespaces: Vec<String>,
+    /// What is given.
+    #[schemars(length(min = 1, max = 5))]
+    pub actions: Vec<GrantAction>,
+    /// How long a grant holds, a whole number with `s`, `m` or `h`. Absent: `720h`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 7), regex(pattern = "^[1-9][0-9]{0,5}[smh]$"))]
+    pub lifetime: Option<String>,
+    /// How many times in a row a grant may be passed on, to a CI key for example. Absent: 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 6))]
+    pub max_delegations: Option<i64>,
+}
+
+/// Exactly one of `any`, `dids`.
+#[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.any),has(self.dids)].filter(x,x).size()==1").message("set exactly one of any, dids"))]
+pub struct GrantSubjects {
+    /// Whoever proves a DID: write `{}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub any: Option<AnySubject>,
+    /// These DIDs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 256),
+        inner(length(min = 1, max = 128), regex(pattern = "^did:key:z6Mk[1-9A-HJ-NP-Za-km-z]{44}$"))
+    )]
+    pub dids: Option<Vec<String>>,
+}
+
+/// Everybody.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[schemars(extend("maxProperties" = 0))]
+pub struct AnySubject {}
 
 /// What the provider permits.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
@@ -198,6 +270,11 @@ pub struct HostingProviderStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub did: Option<String>,
+    /// Where the provider's actor is reached: multiaddresses that end in `/p2p/` and its peer ID, and `http://` or
+    /// `https://` addresses. `kubectl hosting login` takes the first that answers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 512)))]
+    pub addresses: Vec<String>,
     /// `Ready`, `Reconciling`, `Stalled` as kstatus reads them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions")]

@@ -92,6 +92,8 @@ reasons! {
     ClockSuspect,
     /// The authorisation of the spec was accepted.
     Verified,
+    /// The authorisation of the spec holds and ends soon: sign again with `kubectl hosting sign --renew`.
+    TokenExpiringSoon,
     /// The HostingProvider is not ready.
     ProviderNotReady,
     /// This operator serves another HostingProvider.
@@ -149,7 +151,8 @@ reasons! {
     Reachable,
     /// What the device answers fits together.
     Consistent,
-    /// The device answered something that cannot be read, or a list that changed while it was read; it is asked again.
+    /// The device answered something that cannot be read, tells of a state that is not known here, or its list changed while it
+    /// was read; it is asked again.
     DeviceUnreadable,
     /// The device answered something that cannot be: about another deployment, for another node, or more than a network
     /// carries. It is marked and nothing new goes there; of what it says no end and no use is believed.
@@ -176,6 +179,34 @@ reasons! {
     RevocationQuotaExceeded,
     /// The revocation cannot be read, or is not signed by the issuer it names.
     RevocationRefused,
+    /// The request cannot be read: a member is missing, unknown or not in its form, or it lives longer than five minutes.
+    RequestMalformed,
+    /// Too many requests came from this DID or address; ask again later.
+    TooManyRequests,
+    /// The DID is another spelling of a key, or of a key type that is not read here.
+    DidRefused,
+    /// The DID in the request is not that of the key which signed it.
+    SenderMismatch,
+    /// The provider gives this DID not all that it asks for in this namespace.
+    NotInPolicy,
+    /// The DID has as many unexpired grants as are kept for one, or the provider as many as are kept at all.
+    TooManyGrants,
+    /// This provider made no such challenge since it was started.
+    ChallengeUnknown,
+    /// The challenge was answered too late.
+    ChallengeExpired,
+    /// The challenge was answered before.
+    ChallengeUsed,
+    /// The challenge is not signed by the DID that it was made for, or its text was changed.
+    WrongSignature,
+    /// The object in the request is not the one that the request names, or not one of this provider.
+    ObjectMismatch,
+    /// There is no such object, or it is another one by now.
+    ObjectNotFound,
+    /// The API server refused the object.
+    ObjectRefused,
+    /// The API server did not do what was asked of it; ask again later.
+    ClusterUnavailable,
 }
 
 impl fmt::Display for Reason {

@@ -83,6 +83,13 @@ pub(super) fn is_signed_by(did: &Did, bytes: &[u8], signature: &[u8; 64]) -> boo
         && did.verifying_key().verify(bytes, &Signature::from_bytes(signature)).is_ok()
 }
 
+impl Did {
+    /// Whether `signature` over `bytes` was made with the key of this DID. Strict: of one signature there is one form.
+    pub fn has_signed(&self, bytes: &[u8], signature: &[u8; 64]) -> bool {
+        is_signed_by(self, bytes, signature)
+    }
+}
+
 /// How many signatures were checked, so that a test can tell that a cheap refusal checked none.
 #[cfg(test)]
 pub(super) mod counted {

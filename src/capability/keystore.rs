@@ -15,6 +15,8 @@ use super::Key;
 type Cipher = ctr::Ctr128BE<Aes256>;
 
 const LOG_N: u8 = 18;
+#[cfg(feature = "dev")]
+const WEAK_LOG_N: u8 = 10;
 const BLOCK_SIZE: u32 = 8;
 const PARALLELISM: u32 = 1;
 const DERIVED: usize = 64;
@@ -78,9 +80,35 @@ struct KdfParameters {
 /// # Errors
 /// [`KeystoreError::Malformed`], when nothing can be encrypted.
 pub fn encrypt(key: &Key, name: &str, passphrase: &str, salt: [u8; 64], iv: [u8; 16]) -> Result<String, KeystoreError> {
+    encrypt_with(LOG_N, key, name, passphrase, salt, iv)
+}
+
+/// The same with hardly any work for who guesses the passphrase: for tests, which open hundreds of key files.
+///
+/// # Errors
+/// See [`encrypt`].
+#[cfg(feature = "dev")]
+pub fn encrypt_weakly(
+    key: &Key,
+    name: &str,
+    passphrase: &str,
+    salt: [u8; 64],
+    iv: [u8; 16],
+) -> Result<String, KeystoreError> {
+    encrypt_with(WEAK_LOG_N, key, name, passphrase, salt, iv)
+}
+
+fn encrypt_with(
+    log_n: u8,
+    key: &Key,
+    name: &str,
+    passphrase: &str,
+    salt: [u8; 64],
+    iv: [u8; 16],
+) -> Result<String, KeystoreError> {
     let parameters =
-        KdfParameters { n: 1 << LOG_N, r: BLOCK_SIZE, p: PARALLELISM, dklen: DERIVED, salt: hex::encode(salt) };
-    let derived = derive(passphrase, &salt, LOG_N)?;
+        KdfParameters { n: 1 << log_n, r: BLOCK_SIZE, p: PARALLELISM, dklen: DERIVED, salt: hex::encode(salt) };
+    let derived = derive(passphrase, &salt, log_n)?;
     // One piece, so that no part of the seed stays behind when it grows.
     let mut text = Zeroizing::new(Vec::with_capacity(PROTOBUF.len() + 64));
     text.extend_from_slice(&PROTOBUF);

@@ -1,11 +1,13 @@
 //! The one verdict over a signed invocation.
 
 use super::chain::{Chain, is_implied};
-use super::token::parse_token_list_with;
+use super::token::{parse_known_tokens, parse_token_list_with};
 use super::{Action, ActorId, Capability, Did, Envelope, KnownDids, Nanos, Reason, Refusal, RevocationKey, Token};
 
 /// Largest invocation that is judged.
 pub const MAX_INVOCATION: usize = 32_768;
+/// Most invocations of one message that are looked at: a DMS sends two.
+const MOST_INVOCATIONS: usize = 4;
 
 /// What an invocation must fit.
 pub struct Expectation<'a> {
@@ -62,22 +64,58 @@ pub(super) fn judge_with(
     let signer = envelope.claimed_signer()?;
     envelope.signature()?;
     let token = only_token(&envelope, known)?;
-    let chain = Chain::of(&token);
+    judge_token(&envelope, &token, signer, expectation)
+}
+
+/// The same decision over a message of an actor that was read before: it may carry further tokens, such as the delegation
+/// of its reply and an invocation for who has the sender as a root. The first few of its invocations count, each on its
+/// own.
+///
+/// # Errors
+/// The [`Refusal`] of the first invocation, when none of them is accepted.
+pub fn judge_message(envelope: &Envelope, expectation: &Expectation<'_>) -> Result<Verdict, Refusal> {
+    let Expectation { provider, anchors, owner, .. } = expectation;
+    let known = &mut KnownDids::of(anchors.iter().chain([*provider, *owner]));
+    let signer = envelope.claimed_signer()?;
+    envelope.signature()?;
+    let nothing = || Refusal::explained(Reason::CapabilityMissing, "the message carries no token to invoke");
+    if envelope.capabilities.is_empty() {
+        return Err(nothing());
+    }
+    let tokens = parse_known_tokens(&envelope.capabilities, known)?;
+    let mut first = None;
+    for token in tokens.iter().filter(|token| token.action() == Action::Invoke).take(MOST_INVOCATIONS) {
+        match judge_token(envelope, token, signer.clone(), expectation) {
+            Ok(verdict) => return Ok(verdict),
+            Err(refusal) => first = first.or(Some(refusal)),
+        }
+    }
+    Err(first.unwrap_or_else(nothing))
+}
+
+fn judge_token(
+    envelope: &Envelope,
+    token: &Token,
+    signer: Did,
+    expectation: &Expectation<'_>,
+) -> Result<Verdict, Refusal> {
+    let chain = Chain::of(token);
 
     // The envelope usually ends with a link: that one is what the owner has to renew.
     chain.check_expiry(expectation.now)?;
     envelope.check_expiry(expectation.now)?;
-    check_recipient(&envelope, &chain, &token, expectation)?;
+    check_recipient(envelope, &chain, token, expectation)?;
     check_anchors(&chain, expectation)?;
     chain.check_denied(expectation.denied)?;
-    check_use(&envelope, &chain, &token, &signer, expectation)?;
+    check_use(envelope, &chain, token, &signer, expectation)?;
     chain.check_structure(0)?;
     chain.check_revocations(expectation.revoked)?;
 
     envelope.check_signature(&signer)?;
     chain.check_signatures()?;
     let links = chain.root_first().map(|(_, link)| link.revocation_key()).collect();
-    Ok(Verdict { signer, message: envelope.message, not_after: envelope.expires.min(token.not_after()), links })
+    let not_after = envelope.expires.min(token.not_after());
+    Ok(Verdict { signer, message: envelope.message.clone(), not_after, links })
 }
 
 fn only_token(envelope: &Envelope, known: &mut KnownDids) -> Result<Token, Refusal> {

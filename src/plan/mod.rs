@@ -3,9 +3,15 @@
 pub mod authorise;
 pub mod backoff;
 pub mod build;
+pub mod challenge;
 pub mod conditions;
 pub mod decide;
+pub mod expiry;
+pub mod grants;
+pub mod login;
+pub mod once;
 pub mod place;
+pub mod rate;
 pub mod reach;
 pub mod retention;
 pub mod span;

@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, time::Duration};
 use crate::{
     api::{Access, ContentSource, HostingDeploymentSpec, HostingProviderSpec, LabelSelector, OnExpiry, Permission},
     capability::Did,
-    plan::span::parse_span,
+    plan::{
+        grants::{Offer, offers},
+        span::parse_span,
+    },
 };
 
 /// A part of a spec that the schema lets through but that cannot be used.
@@ -55,6 +58,8 @@ pub fn wanted(spec: &HostingDeploymentSpec) -> Wanted {
 /// What a provider permits, defaults applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
+    /// What is given to who asks for a grant.
+    pub offers: Vec<Offer>,
     /// Who may stand in no chain.
     pub denied: BTreeSet<Did>,
     /// Whether an older signed spec may come back.
@@ -89,6 +94,7 @@ pub fn terms(spec: &HostingProviderSpec) -> Result<Terms, InvalidField> {
         })
     });
     Ok(Terms {
+        offers: offers(&spec.grants)?,
         denied: denied.collect::<Result<_, _>>()?,
         rollback: policy.rollback.unwrap_or_default(),
         keep_expired_for: span(policy.keep_expired_for.as_deref(), "72h", "spec.policy.keepExpiredFor")?,

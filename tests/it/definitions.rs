@@ -90,6 +90,9 @@ pub fn set_leaves(path: &str, value: &Value, schema: &Value) -> BTreeSet<String>
             .iter()
             .flat_map(|(name, value)| set_leaves(&format!("{path}.{name}"), value, &schema["properties"][name]))
             .collect(),
+        Value::Object(members) if members.is_empty() && schema.get("additionalProperties").is_none() => {
+            BTreeSet::from([path.to_owned()])
+        }
         Value::Object(members) => {
             let path = format!("{path}{{}}");
             members.values().flat_map(|value| set_leaves(&path, value, &schema["additionalProperties"])).collect()

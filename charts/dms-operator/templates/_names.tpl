@@ -50,6 +50,14 @@
 {{- default (printf "http://%s-sites.%s.svc:8081" (include "dms-operator.fullname" .) .Release.Namespace) .Values.sites.url -}}
 {{- end -}}
 
+{{- define "dms-operator.actorAddress" -}}
+{{- printf "/dns4/%s-actor.%s.svc/tcp/9000" (include "dms-operator.fullname" .) .Release.Namespace -}}
+{{- end -}}
+
+{{- define "dms-operator.actorUrl" -}}
+{{- printf "http://%s-actor.%s.svc:8082" (include "dms-operator.fullname" .) .Release.Namespace -}}
+{{- end -}}
+
 {{- define "dms-operator.selectorLabels" -}}
 app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride }}
 app.kubernetes.io/instance: {{ .Release.Name }}

@@ -72,8 +72,9 @@ fn what_is_not_wanted_is_stopped_only_while_it_runs() {
         (Progress::Stopping, vec![]),
         (Progress::Failed, vec![]),
         (Progress::Completed, vec![]),
+        (unknown(), vec![]),
     ] {
-        assert_eq!(steps(false, &record, &seen(vec![own("a", 1, progress)], false)), expected, "{progress:?}");
+        assert_eq!(steps(false, &record, &seen(vec![own("a", 1, progress.clone())], false)), expected, "{progress:?}");
     }
 }
 
@@ -87,13 +88,48 @@ fn what_ended_is_begun_anew_when_wanted() {
     assert_eq!(steps(true, &record, &seen(vec![], true)), [Step::Begin { attempt: 4 }]);
 }
 
+fn unknown() -> Progress {
+    Progress::Unknown("Hibernating".into())
+}
+
+#[test]
+fn what_is_in_a_state_that_is_not_known_is_neither_gone_nor_ended() {
+    let sight = seen(vec![own("a", 1, unknown())], true);
+    let record = Record::Bound { attempt: 1, id: "a".into() };
+    for wanted in [true, false] {
+        let decision = decide(wanted, &record, &sight, NOW, SKEW);
+        assert_eq!(decision.steps, [], "{wanted}");
+        let Phase::Unknown { reason: Reason::DeviceUnreadable, message } = &decision.phase else {
+            panic!("{decision:?}")
+        };
+        assert!(message.contains("deployment a is in the state \"Hibernating\""), "{message}");
+    }
+    // It is found by its tag like any other, whatever was recorded before.
+    let dead = NOW.minus(SKEW + Duration::from_nanos(1));
+    for record in [
+        Record::None { attempts: 1 },
+        Record::Open { attempt: 1, expires: dead },
+        Record::Open { attempt: 2, expires: dead },
+        Record::Bound { attempt: 2, id: "gone".into() },
+    ] {
+        assert_eq!(steps(true, &record, &sight), [Step::Adopt { id: "a".into(), attempt: 1 }], "{record:?}");
+    }
+    // What runs beside it is preferred, and stays.
+    let both = seen(vec![own("a", 1, unknown()), own("b", 2, Progress::Running)], true);
+    let adopted = [Step::Adopt { id: "b".into(), attempt: 2 }];
+    assert_eq!(steps(true, &record, &both), adopted);
+    assert_eq!(steps(true, &Record::Bound { attempt: 3, id: "gone".into() }, &both), adopted);
+    assert_eq!(steps(true, &Record::Bound { attempt: 2, id: "b".into() }, &both), []);
+}
+
 fn any_progress() -> impl Strategy<Value = Progress> {
     prop_oneof![
         Just(Progress::Starting),
         Just(Progress::Running),
         Just(Progress::Stopping),
         Just(Progress::Failed),
-        Just(Progress::Completed)
+        Just(Progress::Completed),
+        Just(unknown())
     ]
 }
 
@@ -135,6 +171,21 @@ proptest! {
         }
         let silent = Sight::Unknown { reason: Reason::DeviceSilent, message: String::new() };
         prop_assert_eq!(decide(wanted, &record, &silent, NOW, SKEW).steps, []);
+    }
+
+    /// What is in a state that is not known is neither stopped nor forgotten, and nothing is given up for it.
+    #[test]
+    fn never_in_doubt(wanted: bool, record in any_record(), own in any_own(), complete: bool) {
+        let Decision { steps, phase } = decide(wanted, &record, &seen(own.clone(), complete), NOW, SKEW);
+        let doubtful = |id: &str| own.iter().any(|own| own.id == id && own.progress == unknown());
+        for step in &steps {
+            if let Step::Stop { id } | Step::Forget { id } = step {
+                prop_assert!(own.iter().any(|own| &own.id == id && own.progress != unknown()), "{step:?}");
+            }
+        }
+        if let (Record::Bound { id, .. }, true) = (&record, phase == Phase::Idle) {
+            prop_assert!(!doubtful(id));
+        }
     }
 
     /// While wanted, a stop never takes the last one that runs.
