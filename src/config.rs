@@ -30,6 +30,16 @@ pub struct OperatorConfig {
     #[arg(long, value_name = "URL", value_parser = parse_site_url)]
     pub site_url: Option<String>,
 
+    /// Address at which the provider's actor takes messages over HTTP, at the path /v1/actor.
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8082")]
+    pub actor_bind: SocketAddr,
+
+    /// Where the provider's actor is reached, as its users are told: a multiaddress, for example
+    /// /dns4/hosting.example.org/tcp/9000, or http://HOST[:PORT] or https://HOST[:PORT]; give it once for each. The host
+    /// of the first of the latter is the name that challenges show. Absent: what --p2p-listen and --actor-bind got.
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_advertised)]
+    pub advertise: Vec<String>,
+
     /// Image of the site server, by digest. Absent: this executable's own digest, which only the embedded device of
     /// the same build runs.
     #[arg(long, value_name = "NAME@sha256:DIGEST", value_parser = parse_image)]
@@ -102,6 +112,16 @@ fn parse_site_url(text: &str) -> Result<String, String> {
     }
 }
 
+fn parse_advertised(text: &str) -> Result<String, String> {
+    if text.len() > 400 {
+        return Err("it is longer than 400 characters".to_owned());
+    }
+    if text.strip_prefix('/').is_some_and(|rest| rest.split('/').count() >= 2 && !rest.contains([' ', '\n'])) {
+        return Ok(text.trim_end_matches('/').to_owned());
+    }
+    parse_site_url(text).map_err(|error| format!("write a multiaddress that begins with /, or else {error}"))
+}
+
 fn parse_image(text: &str) -> Result<String, String> {
     match text.rsplit_once("@sha256:") {
         Some((name, digest))
@@ -157,6 +177,8 @@ mod tests {
             http_bind: "0.0.0.0:8080".parse().unwrap(),
             site_bind: "0.0.0.0:8081".parse().unwrap(),
             site_url: None,
+            actor_bind: "0.0.0.0:8082".parse().unwrap(),
+            advertise: vec![],
             site_image: None,
             p2p_listen: vec![],
             device_window: Duration::from_mins(5),
@@ -181,6 +203,9 @@ mod tests {
             "--http-bind=127.0.0.1:1",
             "--site-bind=[::1]:2",
             "--site-url=https://sites.example.org/",
+            "--actor-bind=127.0.0.1:3",
+            "--advertise=/dns4/hosting.example.org/tcp/9000",
+            "--advertise=https://hosting.example.org/",
             "--site-image",
             &image,
             "--p2p-listen=/ip4/0.0.0.0/tcp/9000",
@@ -199,6 +224,8 @@ mod tests {
                 http_bind: "127.0.0.1:1".parse().unwrap(),
                 site_bind: "[::1]:2".parse().unwrap(),
                 site_url: Some("https://sites.example.org".into()),
+                actor_bind: "127.0.0.1:3".parse().unwrap(),
+                advertise: vec!["/dns4/hosting.example.org/tcp/9000".into(), "https://hosting.example.org".into()],
                 site_image: Some(image),
                 p2p_listen: vec!["/ip4/0.0.0.0/tcp/9000".into()],
                 device_window: Duration::from_mins(1),
@@ -226,6 +253,8 @@ mod tests {
             ("--site-image=nginx@sha256:00", "write it as NAME@sha256:DIGEST"),
             ("--site-url=sites.example.org", "write it as http://HOST[:PORT]"),
             ("--site-url=https://user:secret@sites.example.org", "write it as http://HOST[:PORT]"),
+            ("--advertise=hosting.example.org", "write a multiaddress that begins with /, or else write it as http://"),
+            ("--advertise=/", "write a multiaddress that begins with /"),
             ("--concurrency=0", "0 is not in 1..=1024"),
         ] {
             let error = parse(&[argument]).unwrap_err();

@@ -159,6 +159,7 @@ pub struct Metrics {
     events: Totals<EventLabels>,
     leader: Gauge,
     usage: Usage,
+    token_expires: Family<ObjectLabels, Gauge>,
 }
 
 impl Default for Metrics {
@@ -189,6 +190,7 @@ impl Metrics {
             events: Family::default(),
             leader: Gauge::default(),
             usage: Usage::default(),
+            token_expires: Family::default(),
         };
         metrics.register();
         metrics
@@ -212,6 +214,7 @@ impl Metrics {
             events,
             leader,
             usage,
+            token_expires,
         } = self;
         add(registry, "reconciles", "Passes over objects", passes);
         add(registry, "reconcile_failures", "Passes that ended early, by what was in the way", failures);
@@ -220,6 +223,8 @@ impl Metrics {
         add(registry, "reconcile_stage_duration_seconds", help, stages);
         add(registry, "reconciles_in_flight", "Passes that are running", in_flight);
         add(registry, "token_verdicts", "Judgements of signed specs, by reason", verdicts);
+        let help = "When the authorisation of what is hosted ends, in unix seconds";
+        add(registry, "token_expires_timestamp_seconds", help, token_expires);
         add(registry, "device_calls", "Requests to devices, by behaviour and outcome", device_calls);
         add(registry, "device_call_failures", "Requests that a device did not answer usably", device_failures);
         add(registry, "device_ready", "Whether the device can be used", device_ready);
@@ -329,6 +334,11 @@ impl Metrics {
         self.leader.set(i64::from(leads));
     }
 
+    /// When the authorisation of a HostingDeployment ends, in unix seconds.
+    pub fn token_expires(&self, namespace: &str, name: &str, at: i64) {
+        self.token_expires.get_or_create(&object(namespace, name)).set(at);
+    }
+
     /// Adds what a HostingDeployment has used.
     pub fn usage(&self, namespace: &str, name: &str, increment: &Increment) {
         self.usage.add(&object(namespace, name), increment);
@@ -337,6 +347,7 @@ impl Metrics {
     /// Removes the series of a HostingDeployment that is gone.
     pub fn forget_deployment(&self, namespace: &str, name: &str) {
         self.usage.forget(&object(namespace, name));
+        self.token_expires.remove(&object(namespace, name));
     }
 }
 

@@ -1,6 +1,7 @@
-//! What the operator's own actor serves: it answers who greets it or looks after it, and hears of revocations.
+//! What the operator's own actor serves: it answers who greets it or looks after it, hears of revocations, and opens the
+//! door to who has only a DID.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use futures::channel::mpsc::UnboundedSender;
@@ -9,12 +10,13 @@ use serde_json::{Value, json};
 use super::{
     clock::Clock,
     context::Wake,
+    door::Door,
     revocation::{self, RevocationBook},
 };
 use crate::{
-    capability::{Context, Did},
+    capability::{Context, Did, Nanos},
     device::{
-        actor::{Asked, Right, Serves},
+        actor::{Asked, Origin, Right, Serves},
         dms::{
             AnchorRequest, DidText, Hello, NodeNetwork, NodeStatus, NodeStatuses, Outcome, PeersSelf,
             RevokeBroadcastReply, path, tolerant,
@@ -38,6 +40,8 @@ pub struct OperatorActor {
     pub addresses: Vec<String>,
     /// Revocations in force.
     pub revocations: RevocationBook,
+    /// Gives grants, and changes objects for those who hold them.
+    pub door: Arc<Door>,
     /// Wakes passes over HostingDeployments.
     pub wake: UnboundedSender<Wake>,
     /// The time.
@@ -56,6 +60,7 @@ enum Behaviour {
     Status,
     Healthcheck,
     HearOfRevocations,
+    AskAtDoor,
 }
 
 fn find(via: &Via, behaviour: &str) -> Option<(Behaviour, Right)> {
@@ -72,6 +77,8 @@ fn find(via: &Via, behaviour: &str) -> Option<(Behaviour, Right)> {
         (Via::Topic(topic), path::CAP_REVOKE_BROADCAST) if topic == path::TOPIC_REVOCATION => {
             Some((Behaviour::HearOfRevocations, Right::Anybody))
         }
+        // Who may is judged there, so that a refusal is answered.
+        (Via::Inbox(_), _) if Door::serves(behaviour) => Some((Behaviour::AskAtDoor, Right::Anybody)),
         _ => None,
     }
 }
@@ -82,6 +89,10 @@ impl Serves for OperatorActor {
         find(via, behaviour).map(|(_, right)| right)
     }
 
+    fn admits(&self, origin: &Origin, at: Nanos) -> bool {
+        self.door.admits(origin, at)
+    }
+
     async fn answer(&self, asked: Asked) -> Option<Value> {
         let (behaviour, _) = find(&asked.via, &asked.envelope.behaviour)?;
         Some(match behaviour {
@@ -89,6 +100,7 @@ impl Serves for OperatorActor {
             Behaviour::Status => json!(self.status()),
             Behaviour::Healthcheck => json!(Outcome { ok: true, error: String::new() }),
             Behaviour::HearOfRevocations => json!(self.hear_of_revocations(&asked)),
+            Behaviour::AskAtDoor => return self.door.answer(&asked).await,
         })
     }
 }

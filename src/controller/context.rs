@@ -1,7 +1,7 @@
 //! What every driver shares.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::Duration,
 };
@@ -11,18 +11,32 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Client, ResourceExt as _,
     api::DynamicObject,
-    runtime::{events::Recorder, reflector::Store},
+    runtime::{
+        events::Recorder,
+        reflector::{ObjectRef, Store},
+    },
 };
 
 mod devices;
+mod memory;
 
 use serde::Deserialize as _;
 
-pub use self::devices::{DeviceHealth, SILENCES, Watched, contradiction};
+pub use self::{
+    devices::{DeviceHealth, SILENCES, Watched, contradiction},
+    memory::Memory,
+};
 
 use super::{
-    Guarded, clock::Clock, device::adopt, identity::Identity, lanes::Lanes, revisions::Revision,
-    revocation::RevocationBook, verdicts::Verdicts,
+    Guarded,
+    clock::Clock,
+    device::adopt,
+    door::Door,
+    identity::Identity,
+    lanes::Lanes,
+    notices::{Notices, Subscriptions},
+    revocation::RevocationBook,
+    verdicts::Verdicts,
 };
 use crate::{
     api::{CapabilityRevocation, HostingDeploymentStatus, HostingDevice, HostingProvider, HostingProviderSpec, Reason},
@@ -32,7 +46,6 @@ use crate::{
     metrics::Metrics,
     plan::{place::Candidate, validate::Terms},
     store::{archive::ArchiveFetcher, publish::Publisher},
-    usage::Meter,
 };
 
 /// How the operator was told to work.
@@ -42,6 +55,8 @@ pub struct Settings {
     pub namespace: String,
     /// Name of that HostingProvider.
     pub provider: String,
+    /// Where the provider's actor is reached.
+    pub addresses: Vec<String>,
     /// Where site servers reach this operator.
     pub site_url: String,
     /// Image of the site server, with digest.
@@ -92,48 +107,6 @@ pub struct Storage {
 /// The provider, or why nothing is known of its terms yet.
 pub type Serving = Result<Arc<Served>, (Reason, String)>;
 
-/// What is remembered of a HostingDeployment between passes. Everything here can be found out again.
-#[derive(Debug, Default)]
-pub struct Memory {
-    /// Its accepted revisions, newest first, once they were read.
-    pub revisions: Option<Vec<Revision>>,
-    /// Links of the chains of these and of its spec, once they were read.
-    pub links: Option<BTreeSet<RevocationKey>>,
-    /// Releases known to be whole, by the place of their store, and their size in bytes.
-    pub published: BTreeMap<([u8; 32], String), u64>,
-    /// Failures in a row of things outside.
-    pub failures: u32,
-    /// Conflicts in a row.
-    pub conflicts: u32,
-    /// Looks in a row at something that is being started.
-    pub looks: u32,
-    /// Uid and attempt in the marks of the deployment that runs, when they were seen.
-    pub site: Option<(String, i64)>,
-    /// Device chosen, before the watch shows the status that says so.
-    pub device: Option<String>,
-    /// Since when a further attempt is due.
-    pub ended_since: Option<Nanos>,
-    /// Generation for which an unreadable object was reported.
-    pub reported: Option<i64>,
-    /// Versions of the object that this process has itself replaced, the latest last.
-    pub replaced: VecDeque<String>,
-    /// Its meter.
-    pub meter: Meter,
-}
-
-/// How many replaced versions are remembered: more than one pass writes.
-const REPLACED: usize = 8;
-
-impl Memory {
-    /// Notes that this process replaced a version of the object. Versions are opaque, so they are only compared.
-    pub fn note_replaced(&mut self, version: String) {
-        self.replaced.push_back(version);
-        if self.replaced.len() > REPLACED {
-            self.replaced.pop_front();
-        }
-    }
-}
-
 /// What every driver shares.
 pub struct Context {
     /// The API server.
@@ -150,6 +123,8 @@ pub struct Context {
     pub device_client: Arc<dyn DeviceClient>,
     /// Tells all devices at once.
     pub broadcaster: Broadcaster,
+    /// Where grants are given, and what was given.
+    pub door: Arc<Door>,
     /// The way to archives.
     pub archives: ArchiveFetcher,
     /// What sites are to serve.
@@ -170,6 +145,12 @@ pub struct Context {
     pub namespaces: Store<Namespace>,
     /// Wakes passes over HostingDeployments.
     pub wake: UnboundedSender<Wake>,
+    /// The way to webhooks.
+    pub http: reqwest::Client,
+    /// Who can be told over libp2p.
+    pub subscriptions: Subscriptions,
+    /// Notices to be sent.
+    pub notices: Notices,
     serving: RwLock<Serving>,
     health: Mutex<HashMap<String, DeviceHealth>>,
     watched: Mutex<HashMap<String, Watched>>,
@@ -196,6 +177,8 @@ pub struct Parts {
     pub device_client: Arc<dyn DeviceClient>,
     /// See [`Context::broadcaster`].
     pub broadcaster: Broadcaster,
+    /// See [`Context::door`].
+    pub door: Arc<Door>,
     /// See [`Context::archives`].
     pub archives: ArchiveFetcher,
     /// See [`Context::sites`].
@@ -216,12 +199,16 @@ pub struct Parts {
     pub namespaces: Store<Namespace>,
     /// See [`Context::wake`].
     pub wake: UnboundedSender<Wake>,
+    /// See [`Context::http`].
+    pub http: reqwest::Client,
+    /// See [`Context::subscriptions`].
+    pub subscriptions: Subscriptions,
 }
 
 impl Context {
     /// A context with nothing found out yet.
     #[must_use]
-    pub fn new(parts: Parts) -> Self {
+    pub fn new(parts: Parts, notices: Notices) -> Self {
         let Parts {
             client,
             settings,
@@ -230,6 +217,7 @@ impl Context {
             recorder,
             device_client,
             broadcaster,
+            door,
             archives,
             sites,
             revocations,
@@ -240,6 +228,8 @@ impl Context {
             revocation_objects,
             namespaces,
             wake,
+            http,
+            subscriptions,
         } = parts;
         let lanes = Lanes::new(settings.concurrency);
         let waiting = format!("HostingProvider {}/{} was not looked at yet", settings.namespace, settings.provider);
@@ -251,6 +241,7 @@ impl Context {
             recorder,
             device_client,
             broadcaster,
+            door,
             archives,
             sites,
             revocations,
@@ -261,6 +252,9 @@ impl Context {
             revocation_objects,
             namespaces,
             wake,
+            http,
+            subscriptions,
+            notices,
             serving: RwLock::new(Err((Reason::ProviderNotReady, waiting))),
             health: Mutex::default(),
             watched: Mutex::default(),
@@ -393,6 +387,13 @@ impl Context {
     }
 
     /// The watch shows other providers' objects too; their devices may have the same names.
+    /// Whether this very HostingDeployment is there.
+    #[must_use]
+    pub fn is_there(&self, namespace: &str, name: &str, uid: &str) -> bool {
+        let reference = ObjectRef::new_with(name, super::deployment::resource()).within(namespace);
+        self.deployments.get(&reference).is_some_and(|object| object.uid().as_deref() == Some(uid))
+    }
+
     fn served_deployments(&self) -> Vec<Arc<DynamicObject>> {
         self.deployments.state().into_iter().filter(|object| self.serves(object)).collect()
     }

@@ -25,7 +25,7 @@ pub async fn changes(context: &Context, about: &ObjectReference, before: &[Condi
             || condition.type_ == ConditionType::Stalled.as_str()
             || (is_summary(condition) && of_parts.contains(&condition.reason.as_str()));
         if !quiet {
-            let warning = condition.status != "True";
+            let warning = condition.status != "True" || condition.reason == Reason::TokenExpiringSoon.as_str();
             publish(context, about, warning, &condition.reason, &condition.type_, &condition.message).await;
         }
     }

@@ -15,11 +15,13 @@ pub mod context;
 pub mod counted;
 pub mod deployment;
 mod device;
+pub mod door;
 mod error;
 mod events;
 pub mod identity;
 mod lanes;
 pub mod lease;
+pub mod notices;
 mod provider;
 mod revisions;
 pub mod revocation;
@@ -125,7 +127,9 @@ impl Drivers {
         reports: impl Stream<Item = (String, String)> + Send + 'static,
         stop: CancellationToken,
     ) {
-        let context = Arc::new(Context::new(parts));
+        let (notices, notices_taken) = notices::Notices::new();
+        let context = Arc::new(Context::new(parts, notices));
+        context.door.open(&context);
         let Self { deployments, devices, providers, revocations, namespaces: _, woken } = self;
         let config = Config::default().concurrency(context.settings.concurrency);
         // Each of these bounds itself: a pass over a deployment by its turns, one over a device by being the only one.
@@ -183,6 +187,7 @@ impl Drivers {
         context.clock.clone().first_comparison(&context.client, &stop).await;
         let sweep = tokio::spawn(tombstone::sweep(Arc::clone(&context)));
         let sweep_revocations = tokio::spawn(revocation::sweep(Arc::clone(&context)));
+        let sweep_grants = tokio::spawn(door::sweep(Arc::clone(&context)));
         let closing = tokio::spawn({
             let (context, stop) = (Arc::clone(&context), stop.clone());
             async move {
@@ -190,13 +195,16 @@ impl Drivers {
                 context.lanes.close();
             }
         });
+        let telling = tokio::spawn(notices::send_all(Arc::clone(&context), notices_taken));
         let gone = tokio::spawn(device::forget_gone(Arc::clone(&context)));
         let clock = tokio::spawn(context.clock.clone().watch(context.client.clone()));
         tokio::join!(drain(deployments), drain(devices), drain(providers), drain(revocations));
         sweep.abort();
         sweep_revocations.abort();
+        sweep_grants.abort();
         gone.abort();
         closing.abort();
+        telling.abort();
         clock.abort();
     }
 }

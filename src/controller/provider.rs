@@ -169,6 +169,7 @@ async fn publish_status(
     let status = HostingProviderStatus {
         observed_generation: generation,
         did: served.then(|| context.provider().to_string()),
+        addresses: if served { context.settings.addresses.clone() } else { Vec::new() },
         conditions: conditions(&[], outcome, &before.conditions, generation, context.clock.now()),
     };
     if status == before {

@@ -6,8 +6,8 @@ use k8s_openapi::{
     apimachinery::pkg::{apis::meta::v1::OwnerReference, runtime::RawExtension},
 };
 use kube::{
-    Api, Client,
-    api::{DeleteParams, ListParams, ObjectMeta, PostParams},
+    Api, Client, ResourceExt as _,
+    api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -18,9 +18,55 @@ use crate::api::names::LABEL_COMPONENT;
 const KEPT: usize = 10;
 const LABEL_UID: &str = "hosting.nunet.io/uid";
 
+/// At a revision: what of it is still to be told to its owner.
+const ANNOTATION_DUE: &str = "hosting.nunet.io/notice-due";
+
+/// What of an accepted spec is still to be told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Due {
+    /// That it was accepted, and later that it is served.
+    Accepted,
+    /// That it is served.
+    Served,
+    /// Nothing more.
+    #[default]
+    Nothing,
+}
+
+impl Due {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "Accepted",
+            Self::Served => "Served",
+            Self::Nothing => "Nothing",
+        }
+    }
+
+    fn read(text: Option<&String>) -> Self {
+        [Self::Accepted, Self::Served]
+            .into_iter()
+            .find(|due| text.is_some_and(|text| text == due.as_str()))
+            .unwrap_or_default()
+    }
+}
+
+/// Notes what of a revision is still to be told.
+///
+/// # Errors
+/// Whatever the API server says.
+pub async fn note_due(client: &Client, namespace: &str, revision: &str, due: Due) -> kube::Result<()> {
+    let api: Api<ControllerRevision> = Api::namespaced(client.clone(), namespace);
+    let patch = json!({"metadata": {"annotations": {ANNOTATION_DUE: due.as_str()}}});
+    api.patch(revision, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
+}
+
 /// One accepted spec.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Revision {
+    /// Name of the object that keeps it.
+    pub name: String,
+    /// What of it is still to be told.
+    pub due: Due,
     /// Order of acceptance, from 1.
     pub number: i64,
     /// What was accepted: apiVersion, kind, metadata.namespace, metadata.name and spec, as received.
@@ -67,7 +113,10 @@ impl Revisions {
             .await?
             .items
             .into_iter()
-            .filter_map(|kept| Some(Revision { number: kept.revision, object: kept.data?.0 }))
+            .filter_map(|kept| {
+                let due = Due::read(kept.annotations().get(ANNOTATION_DUE));
+                Some(Revision { name: kept.name_any(), due, number: kept.revision, object: kept.data?.0 })
+            })
             .collect();
         all.sort_by_key(|revision| std::cmp::Reverse(revision.number));
         Ok(all)
@@ -78,11 +127,19 @@ impl Revisions {
     ///
     /// # Errors
     /// Whatever the API server says.
-    pub async fn keep(&self, kept: &[Revision], object: Value, served: Option<&str>) -> kube::Result<Vec<Revision>> {
+    pub async fn keep(
+        &self,
+        kept: &[Revision],
+        object: Value,
+        due: Due,
+        served: Option<&str>,
+    ) -> kube::Result<Vec<Revision>> {
+        let name = self.name_of(&object);
         let number = kept.first().map_or(1, |newest| newest.number + 1);
         let revision = ControllerRevision {
             metadata: ObjectMeta {
-                name: Some(self.name_of(&object)),
+                name: Some(name.clone()),
+                annotations: Some([(ANNOTATION_DUE.to_owned(), due.as_str().to_owned())].into()),
                 labels: Some(
                     [(LABEL_COMPONENT.to_owned(), "revision".to_owned()), (LABEL_UID.to_owned(), self.uid.clone())]
                         .into(),
@@ -100,15 +157,15 @@ impl Revisions {
         }
         let is_served = |revision: &Revision| served.is_some() && revision.release() == served;
         let (recent, old) = kept.split_at(kept.len().min(KEPT - 1));
-        let mut next = vec![Revision { number, object }];
+        let mut next = vec![Revision { name, due, number, object }];
         next.extend_from_slice(recent);
         for old in old {
             if is_served(old) && !next.iter().any(is_served) {
                 next.push(old.clone());
                 continue;
             }
-            let name = self.name_of(&old.object);
-            if let Err(error) = self.api.delete(&name, &DeleteParams::default()).await {
+            let name = &old.name;
+            if let Err(error) = self.api.delete(name, &DeleteParams::default()).await {
                 tracing::debug!(%name, %error, "an old revision stays a little longer");
             }
         }

@@ -251,10 +251,13 @@ fn start_operator(
     plan.credentials.write(&kubeconfig)?;
     let http = format!("127.0.0.1:{}", free_port()?);
     let sites = format!("127.0.0.1:{}", free_port()?);
+    let actor = format!("127.0.0.1:{}", free_port()?);
+    let listen = format!("/ip4/127.0.0.1/tcp/{}", free_port()?);
     let mut command = Command::new(&plan.executable);
     command
         .arg("run")
         .args(["--provider", &format!("{}/default", plan.namespace), "--http-bind", &http, "--site-bind", &sites])
+        .args(["--actor-bind", &actor, "--p2p-listen", &listen])
         .args(arguments)
         .env("KUBECONFIG", &kubeconfig)
         .envs(variables.iter().map(|(key, value)| (key, value)));

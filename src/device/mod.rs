@@ -1,11 +1,12 @@
 //! Devices: what the operator asks of a DMS node, and how it reaches one.
 //!
 //! [`DeviceClient`] speaks behaviours, not transports. [`dms`] holds the behaviours and the ensemble codec, `libp2p`
-//! the transport, `actor` what answers those who ask, `node` the embedded device.
+//! the transport, [`http`] another one, `actor` what answers those who ask, `node` the embedded device.
 
 pub mod actor;
 mod client;
 pub mod dms;
+pub mod http;
 pub mod libp2p;
 pub mod node;
 

@@ -14,14 +14,15 @@ use crate::{
     api::{AcceptedRevision, ConditionType, HostingDeploymentSpec, OnExpiry, Permission, Reason},
     capability::{self, Expectation, Nanos, Refusal, RevocationKey},
     controller::{
-        context::{Context, Served, stored_time},
+        context::{Context, Memory, Served, stored_time},
         error::Error,
-        revisions::{Revision, Revisions, kept_form},
+        revisions::{Due, Revision, Revisions, kept_form},
         revocation, tombstone,
     },
     plan::{
         authorise::{Accepted, Highest, Rules, Standing, authorise, links},
         conditions::Value as ConditionValue,
+        expiry::soon,
         validate::{Wanted, wanted},
     },
 };
@@ -46,6 +47,8 @@ pub(super) struct Authority {
     pub instead: Option<String>,
     /// When a verdict changes by the passing of time alone.
     pub next_change: Option<Duration>,
+    /// Accepted revisions of which something is still to be told.
+    pub untold: Vec<(Revision, Accepted)>,
 }
 
 /// Judges the current spec and all kept revisions.
@@ -109,20 +112,17 @@ pub(super) async fn establish(
             context.metrics.token_verdict("Accepted");
             if !known {
                 let served = subject.status.release.as_deref();
-                let keeping = store(subject, context).keep(&kept, current, served).await;
+                let due = if is_told(subject, context) { Due::Accepted } else { Due::Nothing };
+                let keeping = store(subject, context).keep(&kept, current, due, served).await;
                 kept = keeping.map_err(Error::api(format!(
                     "keeping the accepted revision of {}/{}",
                     subject.namespace, subject.name
                 )))?;
                 judged.insert(0, (subject.spec.clone(), Standing::Valid(accepted.clone())));
-                context.remember(&subject.uid, |memory| memory.revisions = Some(kept.clone()));
+                context.remember(&subject.uid, |memory| remember(&kept, memory));
+                draft.accepted(subject, context, &accepted).await;
             }
-            draft.state(
-                ConditionType::TokenVerified,
-                ConditionValue::True,
-                Reason::Verified,
-                verified_message(&accepted),
-            );
+            state_acceptance(draft, &accepted, now);
             None
         }
         Standing::Expired { refusal, .. } | Standing::Refused(refusal) => {
@@ -137,6 +137,8 @@ pub(super) async fn establish(
         state_refusal(draft, refusal, instead.as_deref());
     }
     if let Some(newest) = candidates.first() {
+        let ends = newest.accepted.not_after.to_timestamp().as_second();
+        context.metrics.token_expires(&subject.namespace, &subject.name, ends);
         draft.status.accepted_revision = Some(AcceptedRevision {
             digest: newest.accepted.digest.clone(),
             signer: newest.accepted.signer.to_string(),
@@ -144,7 +146,33 @@ pub(super) async fn establish(
             not_after: stored_time(newest.accepted.not_after),
         });
     }
-    Ok(Authority { candidates, refusal, instead, next_change })
+    let untold = untold(&kept, &rules(None));
+    Ok(Authority { candidates, refusal, instead, next_change, untold })
+}
+
+/// What was told meanwhile stays told.
+fn remember(kept: &[Revision], memory: &mut Memory) {
+    let before = memory.revisions.take().unwrap_or_default();
+    let due = |revision: &Revision| before.iter().find(|known| known.name == revision.name).map(|known| known.due);
+    let kept = kept.iter().map(|revision| Revision { due: due(revision).unwrap_or(revision.due), ..revision.clone() });
+    memory.revisions = Some(kept.collect());
+}
+
+/// Whether anybody but those who watch the object is told of it.
+fn is_told(subject: &Subject, context: &Context) -> bool {
+    let webhook = context
+        .serving()
+        .is_ok_and(|served| served.spec.notices.as_ref().is_some_and(|notices| notices.webhook.is_some()));
+    webhook || context.subscriptions.of(&subject.owner).is_some()
+}
+
+fn untold(kept: &[Revision], rules: &Rules<'_>) -> Vec<(Revision, Accepted)> {
+    let due = kept.iter().filter(|revision| revision.due != Due::Nothing);
+    due.filter_map(|revision| match authorise(&revision.object, rules) {
+        Standing::Valid(accepted) | Standing::Expired { accepted, .. } => Some((revision.clone(), accepted)),
+        Standing::Refused(_) => None,
+    })
+    .collect()
 }
 
 /// The newest statement that the status says was accepted, cut to whole seconds.
@@ -237,8 +265,16 @@ fn instead(subject: &Subject, refusal: &Refusal, known: bool, newest: Option<&Ca
     }
 }
 
-fn verified_message(accepted: &Accepted) -> String {
-    format!("signed by {}, valid until {}", accepted.signer, accepted.not_after)
+fn state_acceptance(draft: &mut Draft, accepted: &Accepted, now: Nanos) {
+    let Accepted { signer, signed, not_after, digest: _, links: _ } = accepted;
+    let verified = format!("signed by {signer}, valid until {not_after}");
+    let (reason, message) = if now < soon(*signed, *not_after) {
+        (Reason::Verified, verified)
+    } else {
+        let message = format!("{verified}: it ends soon. Run `kubectl hosting sign --renew` and apply the result");
+        (Reason::TokenExpiringSoon, message)
+    };
+    draft.state(ConditionType::TokenVerified, ConditionValue::True, reason, message);
 }
 
 /// The kept revisions: read once, then remembered, since only this process writes them.
@@ -300,6 +336,10 @@ fn candidates(
         };
         match standing {
             Standing::Valid(accepted) => {
+                let soon = soon(accepted.signed, accepted.not_after);
+                if soon > now {
+                    at(soon);
+                }
                 at(accepted.not_after);
                 let until = accepted.not_after.plus(grace);
                 found.push(Candidate { accepted, wanted, until });

@@ -19,12 +19,12 @@ pub(super) fn take(subject: &Subject, context: &Context, sight: &Sight, details:
     let state = match sight {
         _ if !believed => RunState::Unknown,
         Sight::Unknown { .. } => RunState::Unknown,
-        Sight::Seen { own, .. } => match own.iter().find(|own| own.id == id).map(|own| own.progress) {
+        Sight::Seen { own, .. } => match own.iter().find(|own| own.id == id).map(|own| &own.progress) {
             Some(Progress::Running) => RunState::Running,
             Some(Progress::Starting | Progress::Stopping | Progress::Failed | Progress::Completed) => {
                 RunState::NotRunning
             }
-            None => RunState::Unknown,
+            Some(Progress::Unknown(_)) | None => RunState::Unknown,
         },
     };
     let (cpu_millis, memory_bytes, disk_bytes) = SITE_RESOURCES;

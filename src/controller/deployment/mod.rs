@@ -14,6 +14,7 @@ mod content;
 mod measure;
 mod observe;
 mod status;
+mod tell;
 
 use std::{
     sync::Arc,
@@ -310,6 +311,7 @@ async fn pass(subject: &Subject, context: &Context, mut turn: Option<Turn>) -> R
         Carried::Hindered(reason, message) => Outcome::Reconciling(*reason, message.clone()),
         Carried::Nothing | Carried::Changed => draft.sum_up(subject, context, &authority, &files, &phase, &details),
     };
+    tell::owner(subject, context, &authority, &outcome);
     let next = next_look(subject, context, &phase, &outcome, &carried, authority.next_change);
     if carried == Carried::Changed && draft.writing > written {
         // What was just recorded is looked at next; there is nothing to add to it.

@@ -25,6 +25,7 @@ use crate::{
     controller::{context::Context, error::Error, events},
     metrics::Stage,
     plan::{
+        authorise::Accepted,
         build::SITE_PORT,
         conditions::{Outcome, Statement, Value, conditions},
         decide::{Phase, Sight},
@@ -42,6 +43,8 @@ pub(super) struct Draft {
     version: Option<String>,
     /// Time spent writing so far.
     pub writing: Duration,
+    /// The acceptance has an Event of its own.
+    accepted: bool,
 }
 
 impl Draft {
@@ -53,7 +56,20 @@ impl Draft {
             stored: subject.status.clone(),
             version: subject.object.resource_version(),
             writing: Duration::ZERO,
+            accepted: false,
         }
+    }
+
+    /// Tells of a spec that was accepted for the first time. Its condition may say the same as before, of another spec.
+    pub async fn accepted(&mut self, subject: &Subject, context: &Context, accepted: &Accepted) {
+        let Accepted { digest, signer, signed, not_after, links: _ } = accepted;
+        let note = format!(
+            "the spec with digest {} was accepted: signed by {signer} at {signed}, valid until {not_after}",
+            &digest[..digest.len().min(12)]
+        );
+        let (reason, kind) = (Reason::Verified.as_str(), ConditionType::TokenVerified.as_str());
+        events::publish(context, &subject.reference(), false, reason, kind, &note).await;
+        self.accepted = true;
     }
 
     /// States one part.
@@ -205,7 +221,13 @@ impl Draft {
         if let Some(replaced) = std::mem::replace(&mut self.version, written.resource_version()) {
             context.remember(&subject.uid, |memory| memory.note_replaced(replaced));
         }
-        events::changes(context, &subject.reference(), &self.stored.conditions, &status.conditions).await;
+        let after = status.conditions.iter().filter(|condition| {
+            let told = condition.type_ == ConditionType::TokenVerified.as_str()
+                && condition.reason == Reason::Verified.as_str();
+            !(told && self.accepted)
+        });
+        let after: Vec<_> = after.cloned().collect();
+        events::changes(context, &subject.reference(), &self.stored.conditions, &after).await;
         self.stored = status;
         Ok(())
     }

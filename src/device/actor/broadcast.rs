@@ -1,4 +1,4 @@
-//! [`Broadcaster`]: tells everybody who listens to a topic something, as a DMS does.
+//! [`Broadcaster`]: tells everybody who listens to a topic something, or one actor, and awaits no answer.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -8,8 +8,10 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    capability::{Capability, Envelope, Handle, Key, MAX_CAPABILITIES, MintError, Minting, Nanos, Token, token_list},
-    device::libp2p::{Link, PublishError, WeakLink},
+    capability::{
+        Capability, Did, Envelope, Handle, Key, MAX_CAPABILITIES, MintError, Minting, Nanos, Token, token_list,
+    },
+    device::libp2p::{Link, PublishError, SendError, WeakLink},
 };
 
 /// How long a broadcast holds: nodes pass it on, and their clocks differ.
@@ -26,7 +28,24 @@ pub struct Said<'a> {
     pub message: &'a Value,
 }
 
-/// Why nobody was told a broadcast.
+/// What one actor is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Letter<'a> {
+    /// Whom.
+    pub to: &'a Did,
+    /// Peer ID of the node where it listens.
+    pub host: &'a str,
+    /// Its inbox there.
+    pub inbox: &'a str,
+    /// The behaviour by which it takes the message.
+    pub behaviour: &'a Capability,
+    /// The payload.
+    pub message: &'a Value,
+    /// Its own delegation of that behaviour.
+    pub right: &'a Token,
+}
+
+/// Why nobody was told.
 #[derive(Debug, thiserror::Error)]
 pub enum BroadcastError {
     /// The token that goes with it could not be made.
@@ -38,6 +57,9 @@ pub enum BroadcastError {
     /// The link has ended, or nobody could be told.
     #[error(transparent)]
     Publish(#[from] PublishError),
+    /// It is not connected, or took too long.
+    #[error(transparent)]
+    Send(#[from] SendError),
 }
 
 /// Broadcasts under one key. It keeps no link running.
@@ -84,10 +106,42 @@ impl Broadcaster {
         Ok(link.publish(topic.as_str(), envelope.sign(&self.key).to_json()).await?)
     }
 
+    /// Tells one actor that is connected; nobody is dialled. Whether it took it is not known.
+    ///
+    /// # Errors
+    /// [`BroadcastError`]; as a rule it was not told then.
+    pub async fn tell_one(&self, letter: Letter<'_>, now: Nanos, within: Duration) -> Result<(), BroadcastError> {
+        let Letter { to, host, inbox, behaviour, message, right } = letter;
+        let expires = now.plus(HOLDS).min(right.not_after());
+        let minting = Minting {
+            subject: self.key.did().clone(),
+            audience: Some(to.clone()),
+            capabilities: vec![behaviour.clone()],
+            topics: Vec::new(),
+            expires,
+            depth: 0,
+            nonce: random()?,
+        };
+        let envelope = Envelope {
+            to: Handle::of(to, Some(host.to_owned()), Some(inbox.to_owned())),
+            behaviour: behaviour.to_string(),
+            from: self.from.clone(),
+            nonce: self.nonce.fetch_add(1, Ordering::Relaxed),
+            expires,
+            continuation: None,
+            topic: None,
+            message: message.to_string().into_bytes(),
+            capabilities: token_list(&[Token::invoke(&self.key, minting, Some(right))?]),
+            signature: None,
+        };
+        let Some(link) = self.link.upgrade() else {
+            return Err(SendError::NotSent { cause: "the link has stopped".to_owned() }.into());
+        };
+        Ok(link.send(host, &[], inbox, envelope.sign(&self.key).to_json(), within).await?)
+    }
+
     fn rights(&self, said: Said<'_>, grants: &[Token], expires: Nanos) -> Result<Vec<u8>, BroadcastError> {
         let right = |chain: Option<&Token>| {
-            let mut nonce = [0; 12];
-            getrandom::fill(&mut nonce).map_err(BroadcastError::Random)?;
             let minting = Minting {
                 subject: self.key.did().clone(),
                 audience: None,
@@ -95,7 +149,7 @@ impl Broadcaster {
                 topics: vec![said.topic.clone()],
                 expires: chain.map_or(expires, |grant| expires.min(grant.not_after())),
                 depth: 0,
-                nonce,
+                nonce: random()?,
             };
             Token::broadcast(&self.key, minting, chain).map_err(BroadcastError::from)
         };
@@ -113,4 +167,10 @@ impl Broadcaster {
         }
         Ok(list)
     }
+}
+
+fn random() -> Result<[u8; 12], BroadcastError> {
+    let mut nonce = [0; 12];
+    getrandom::fill(&mut nonce).map_err(BroadcastError::Random)?;
+    Ok(nonce)
 }

@@ -44,31 +44,49 @@ pub(in crate::device) struct Dropped {
     pub is_fault: bool,
 }
 
-/// Decides about one frame. Cheap things first: whom it is for, whether there is room, then tokens and signatures. `find`
+/// How a message came.
+#[derive(Clone, Copy)]
+pub(in crate::device) struct Arrived<'a> {
+    /// The envelope.
+    pub body: &'a [u8],
+    /// To what it was sent.
+    pub via: &'a Via,
+    /// The peer that sent it, where the way it came proves one.
+    pub peer: Option<&'a str>,
+}
+
+impl<'a> From<&'a InboundFrame> for Arrived<'a> {
+    fn from(InboundFrame { peer, via, body }: &'a InboundFrame) -> Self {
+        Self { body, via, peer: Some(peer) }
+    }
+}
+
+/// Decides about one message. Cheap things first: whom it is for, whether there is room, then tokens and signatures. `find`
 /// says what is served under a name, the way it came, and who may ask for it.
-pub(in crate::device) fn judge<B>(
-    frame: &InboundFrame,
+pub(in crate::device) fn judge<'a, B>(
+    arrived: impl Into<Arrived<'a>>,
     context: &Context,
     limits: &Limits,
     find: impl FnOnce(&Via, &str) -> Option<(B, Right)>,
     now: Nanos,
 ) -> Result<Judged<B>, Dropped> {
-    let envelope = Envelope::parse(&frame.body).map_err(|refusal| refused(String::new(), &refusal))?;
+    let arrived: Arrived<'_> = arrived.into();
+    let envelope = Envelope::parse(arrived.body).map_err(|refusal| refused(String::new(), &refusal))?;
     let drop = |is_fault, (reason, message): (&'static str, &str)| Dropped {
         behaviour: envelope.behaviour.clone(),
         reason,
         message: message.to_owned(),
         is_fault,
     };
-    check_address(frame, &envelope, context).map_err(|told| drop(true, told))?;
+    check_address(arrived, &envelope, context).map_err(|told| drop(true, told))?;
     let slot =
         limits.enter(kind_of(&envelope)).map_err(|reason| drop(false, (reason, "too many are worked on already")))?;
     let unknown = |message| drop(false, ("UnknownBehaviour", message));
     let (behaviour, right) =
-        find(&frame.via, &envelope.behaviour).ok_or_else(|| unknown("the behaviour is not served here"))?;
+        find(arrived.via, &envelope.behaviour).ok_or_else(|| unknown("the behaviour is not served here"))?;
     let capability =
         Capability::parse(&envelope.behaviour).map_err(|_| unknown("the behaviour is not a capability"))?;
-    let allowed = match (right, &frame.via) {
+    let allowed = match (right, arrived.via) {
         (Right::Anybody, _) => envelope.verify(now).map(|_| ()),
         (Right::Capability, Via::Inbox(_)) => context.authorise(&envelope, &capability, now),
         (Right::Capability, Via::Topic(topic)) => {
@@ -84,16 +102,16 @@ pub(in crate::device) fn judge<B>(
 
 /// Whether the message came the way that it says.
 fn check_address(
-    frame: &InboundFrame,
+    arrived: Arrived<'_>,
     envelope: &Envelope,
     context: &Context,
 ) -> Result<(), (&'static str, &'static str)> {
     let own = ActorId::of(&context.did);
-    match &frame.via {
+    match arrived.via {
         Via::Inbox(inbox) if inbox != ROOT_INBOX || envelope.to.id != own => {
             Err(("NotForUs", "it is addressed to another actor"))
         }
-        Via::Inbox(_) if envelope.from.host.as_deref() != Some(frame.peer.as_str()) => {
+        Via::Inbox(_) if arrived.peer.is_some() && envelope.from.host.as_deref() != arrived.peer => {
             Err(("ForeignHost", "its sender names another host than the peer that sent it"))
         }
         Via::Topic(topic) if !envelope.is_broadcast() || envelope.topic.as_deref() != Some(topic.as_str()) => {

@@ -11,7 +11,7 @@ mod serve;
 #[cfg(test)]
 mod tests;
 
-pub use broadcast::{BroadcastError, Broadcaster, Said};
+pub use broadcast::{BroadcastError, Broadcaster, Letter, Said};
 pub use judge::Right;
 pub use reply::OutboundFrame;
-pub use serve::{Actor, ActorConfig, Asked, Serves};
+pub use serve::{Actor, ActorConfig, Asked, Denied, Origin, Serves};

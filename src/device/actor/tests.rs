@@ -9,7 +9,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Actor, ActorConfig, Asked, Broadcaster, Right, Said, Serves};
+use super::{Actor, ActorConfig, Asked, Broadcaster, Denied, Origin, Right, Said, Serves};
 use crate::{
     capability::{Capability, Context, Envelope, Handle, Key, Minting, Nanos, Token},
     device::{
@@ -130,6 +130,46 @@ async fn it_answers_everybody_what_is_open_and_the_rest_by_right() {
     let counts = served.actor.counts();
     let counts: Vec<_> = counts.iter().map(|(ended, count)| (*ended, *count)).collect();
     assert_eq!(counts, [("Answered", 2), ("NotAnchored", 1), ("UnknownBehaviour", 1)]);
+}
+
+#[test]
+fn one_network_of_ipv6_counts_as_one() {
+    let counted = |text: &str| Origin::Address(text.parse().unwrap()).counted_as();
+    assert_eq!(counted("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::/64");
+    assert_eq!(counted("2001:db8:1:2::1"), counted("2001:db8:1:2:ffff::"));
+    assert_eq!(counted("192.0.2.7"), "192.0.2.7");
+    assert_ne!(counted("::ffff:192.0.2.7"), counted("::ffff:192.0.2.8"));
+    assert_eq!(Origin::Peer("12D3".to_owned()).counted_as(), "12D3");
+}
+
+/// Over HTTP nothing proves which host a sender is at, so it names any, or none.
+#[tokio::test]
+async fn what_is_posted_is_answered_where_it_came() {
+    let served = serving(Semaphore::MAX_PERMITS).await;
+    let key = Key::from_seed(rand::random());
+    let here = std::net::IpAddr::from([192, 0, 2, 1]);
+    let continuation = format!("/dms/actor/replyto/{:032x}", rand::random::<u128>());
+    let asked = |host: Option<String>, continuation: Option<String>| {
+        let mut envelope = Envelope { continuation, ..envelope(&key, &served.target) };
+        envelope.from.host = host;
+        envelope.sign(&key).to_json()
+    };
+    for host in [None, Some(key.did().peer_id()), Some("elsewhere".to_owned())] {
+        let reply = served.actor.exchange(&asked(host, Some(continuation.clone())), here).await.unwrap().unwrap();
+        let reply = Envelope::parse(&reply).unwrap();
+        assert_eq!(reply.verify(now()).as_ref(), Ok(served.key.did()));
+        assert_eq!((reply.behaviour.as_str(), reply.to.id.did().as_ref()), (&*continuation, Some(key.did())));
+        let told: Value = serde_json::from_slice(&reply.message).unwrap();
+        assert_eq!(told, json!({"told": 0, "by": key.did().as_str()}));
+    }
+    assert_eq!(served.actor.exchange(&asked(None, None), here).await, Ok(None));
+    let denied = |denied: Denied| (denied.reason, denied.later);
+    let stranger = Key::from_seed(rand::random());
+    let forged = envelope(&key, &served.target).sign(&stranger).to_json();
+    let cases = [(b"{}".to_vec(), ("Malformed", false)), (forged, ("BadSignature", false))];
+    for (body, expected) in cases {
+        assert_eq!(served.actor.exchange(&body, here).await.map_err(denied), Err(expected));
+    }
 }
 
 #[tokio::test]
