@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use axum::serve::Listener;
+use axum::{
+    extract::connect_info::Connected,
+    serve::{IncomingStream, Listener},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -21,9 +24,11 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
+use crate::gateway::exchange::Remote;
+
 /// A connection is closed when nothing was sent for so long since the last answer, or since a request began.
 const IDLE: Duration = Duration::from_mins(1);
-/// Longest request, in bytes. None has a body, and the largest head carries an invocation.
+/// Longest request without a body, in bytes: the largest head carries an invocation.
 const LONGEST_REQUEST: usize = 64 << 10;
 
 /// Bytes that went over the connections since the start, HTTP heads included.
@@ -48,11 +53,17 @@ pub(super) struct Connections {
     listener: TcpListener,
     meter: Arc<Meter>,
     slots: Arc<Semaphore>,
+    longest: usize,
 }
 
 impl Connections {
     pub(super) fn new(listener: TcpListener, most: usize, meter: Arc<Meter>) -> Self {
-        Self { listener, meter, slots: Arc::new(Semaphore::new(most)) }
+        Self { listener, meter, slots: Arc::new(Semaphore::new(most)), longest: LONGEST_REQUEST }
+    }
+
+    /// The same for requests with a body of so many bytes at most.
+    pub(super) fn with_bodies(self, longest: usize) -> Self {
+        Self { longest: LONGEST_REQUEST + longest, ..self }
     }
 }
 
@@ -64,11 +75,17 @@ impl Listener for Connections {
         // `Err` only for a closed semaphore, and this one never is; a connection without a slot would still be served.
         let slot = self.slots.clone().acquire_owned().await.ok();
         let (stream, address) = Listener::accept(&mut self.listener).await;
-        (Connection::new(stream, self.meter.clone(), slot), address)
+        (Connection::new(stream, self.meter.clone(), slot, self.longest), address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+}
+
+impl Connected<IncomingStream<'_, Connections>> for Remote {
+    fn connect_info(stream: IncomingStream<'_, Connections>) -> Self {
+        Self(stream.remote_addr().ip())
     }
 }
 
@@ -79,12 +96,13 @@ pub(super) struct Connection<S> {
     idle: Pin<Box<Sleep>>,
     /// Bytes received since the last were sent: those of the request, for who waits for the answer.
     asked: usize,
+    longest: usize,
     _slot: Option<OwnedSemaphorePermit>,
 }
 
 impl<S> Connection<S> {
-    fn new(stream: S, meter: Arc<Meter>, slot: Option<OwnedSemaphorePermit>) -> Self {
-        Self { stream, meter, idle: Box::pin(tokio::time::sleep(IDLE)), asked: 0, _slot: slot }
+    fn new(stream: S, meter: Arc<Meter>, slot: Option<OwnedSemaphorePermit>, longest: usize) -> Self {
+        Self { stream, meter, idle: Box::pin(tokio::time::sleep(IDLE)), asked: 0, longest, _slot: slot }
     }
 
     fn received(&mut self, bytes: usize) -> io::Result<()> {
@@ -94,7 +112,7 @@ impl<S> Connection<S> {
             self.idle.as_mut().reset(Instant::now() + IDLE);
         }
         self.asked += bytes;
-        if self.asked <= LONGEST_REQUEST {
+        if self.asked <= self.longest {
             return Ok(());
         }
         Err(io::Error::new(io::ErrorKind::InvalidData, "the request is longer than any that is answered"))
@@ -191,7 +209,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_request_that_does_not_end_holds_its_connection_no_longer_than_silence() {
         let (mut peer, stream) = tokio::io::duplex(1024);
-        let mut connection = Connection::new(stream, Arc::default(), None);
+        let mut connection = Connection::new(stream, Arc::default(), None, LONGEST_REQUEST);
         let begun = Instant::now();
         let drip = async {
             for _ in 0..100 {
@@ -211,7 +229,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_asks_late_still_gets_a_late_answer() {
         let (mut peer, stream) = tokio::io::duplex(1024);
-        let mut connection = Connection::new(stream, Arc::default(), None);
+        let mut connection = Connection::new(stream, Arc::default(), None, LONGEST_REQUEST);
         let almost = IDLE - Duration::from_secs(1);
         for _ in 0..3 {
             assert!(tokio::time::timeout(almost, connection.read_u8()).await.is_err(), "it is open, and waits");

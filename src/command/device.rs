@@ -51,8 +51,8 @@ pub struct Args {
     not_onboarded: bool,
     /// What goes wrong on purpose, for tests, as a list. Always, or with a chance as in drop-replies=0.2: drop (both directions),
     /// drop-requests, drop-replies, drop-new-reply, duplicate-reply, reorder, cut, half-open, mute, slow-read, wrong-key, full-disk,
-    /// no-start, die-at-once, list-empty, list-filtered-empty, foreign-id, foreign-peer, impossible-usage. Beside these:
-    /// delay=MILLISECONDS or delay=LEAST..MOST, clock=±SECONDSs, seed=NUMBER (the same seed gives the same course; absent: a
+    /// no-start, die-at-once, list-empty, list-filtered-empty, foreign-id, foreign-peer, impossible-usage, unknown-state. Beside
+    /// these: delay=MILLISECONDS or delay=LEAST..MOST, clock=±SECONDSs, seed=NUMBER (the same seed gives the same course; absent: a
     /// random one, which is logged). A file named `faults` in the directory is read for every message instead.
     #[arg(long, value_name = "LIST", default_value = "")]
     faults: Faults,

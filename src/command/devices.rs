@@ -148,7 +148,7 @@ impl Caller {
 
 /// A client that signs with `key`. Its peer ID is made for it: that of the key may be the running operator's, and a node
 /// sends what is for a peer ID over whichever connection it has.
-async fn client(key: &Key) -> Result<DmsClient, CommandError> {
+pub(super) async fn client(key: &Key) -> Result<DmsClient, CommandError> {
     let config = LinkConfig {
         key: Key::from_seed(random()?),
         listen: Vec::new(),

@@ -1,7 +1,13 @@
 //! `dms-operator run`: the operator.
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
+use async_trait::async_trait;
 use futures::StreamExt as _;
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Secret};
 use kube::{
@@ -9,12 +15,16 @@ use kube::{
     api::ListParams,
     runtime::events::{Recorder, Reporter},
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
 use tokio_util::sync::CancellationToken;
 
-use super::{CommandError, connections::Connections};
+use super::{CommandError, connections::Connections, reached};
 use crate::{
     api::{CapabilityRevocation, HostingDeployment, HostingDevice, HostingProvider, names::REPORTER},
+    capability::Did,
     config::{OperatorConfig, ProviderName},
     controller::{
         self,
@@ -23,16 +33,19 @@ use crate::{
         clock::{self, Clock},
         context::{Parts, Settings},
         counted::CountedClient,
+        door::Door,
         identity::{self, Identity},
         lease::{Campaign, LeaseConfig},
+        notices::Subscriptions,
         revocation::{self, RevocationBook},
     },
     device::{
-        actor::{Actor, ActorConfig, Broadcaster},
+        actor::{Actor, ActorConfig, Broadcaster, Denied},
         dms::path::ROOT_INBOX,
         libp2p::{DmsClient, Dropped, Link, LinkConfig, LinkCounters},
     },
     gateway::{
+        exchange,
         site::{self, SiteService},
         site_table::SiteTable,
     },
@@ -45,6 +58,9 @@ use crate::{
 const CRD_PAUSE: Duration = Duration::from_secs(2);
 /// Connections of sites at one time. Each site holds one or a few.
 const SITE_CONNECTIONS: usize = 1024;
+
+/// Connections of wallets at one time.
+const ACTOR_CONNECTIONS: usize = 256;
 
 /// Arguments of the operator.
 #[derive(Debug, clap::Args)]
@@ -168,9 +184,9 @@ async fn work(
     metrics: Arc<Metrics>,
     stop: CancellationToken,
 ) -> Result<(), CommandError> {
-    let ProviderName { namespace, name: provider } = args.provider.clone();
+    let ProviderName { namespace, name } = &args.provider;
     let identity = tokio::select! {
-        identity = identity(client, &namespace, &provider) => identity?,
+        identity = identity(client, namespace, name) => identity?,
         () = stop.cancelled() => return Ok(()),
     };
     let did = identity.key.did().clone();
@@ -185,13 +201,16 @@ async fn work(
     let (link, arrived) = Link::start(link)
         .await
         .map_err(|error| CommandError::because("the libp2p host could not be started", error))?;
+    let listener = bind(args.actor_bind, "the provider's actor").await?;
+    let reached = reached::addresses(args, &link, &listener).await;
+    tracing::info!(addresses = reached.join(" "), peer = link.peer_id(), "the provider's actor is reached");
+    let door = Door::new(did.clone(), &reached::host(&reached, &did))
+        .map(Arc::new)
+        .map_err(|error| CommandError::because("the system gives no random bytes", error))?;
     let addresses = link.listen_addresses().await;
-    if !addresses.is_empty() {
-        tracing::info!(addresses = addresses.join(" "), peer = link.peer_id(), "reached over libp2p");
-    }
 
     let revocations = RevocationBook::default();
-    revocation::load(&revocations, client, &namespace, &did, clock::wall()).await.map_err(|error| {
+    revocation::load(&revocations, client, namespace, &did, clock::wall()).await.map_err(|error| {
         let what = format!(
             "the revocations could not be read, and nothing is judged without them. See that the operator may list \
              ConfigMaps in namespace {namespace} and CapabilityRevocations in all"
@@ -199,16 +218,18 @@ async fn work(
         CommandError::because(what, error)
     })?;
     let clock = Clock::default();
-    let (drivers, wake) = controller::watch(client, &namespace, &stop);
+    let (drivers, wake) = controller::watch(client, namespace, &stop);
     let serves = Arc::new(OperatorActor {
         did: did.clone(),
         addresses,
         revocations: revocations.clone(),
+        door: Arc::clone(&door),
         wake: wake.clone(),
         clock: clock.clone(),
     });
     let context = actor::context(did);
     let actor = Actor::new(ActorConfig { key: identity.key.clone(), context, serves, clock: clock::wall }, &link);
+    let actor_endpoint = serve_actor(listener, &actor, identity.key.did().clone());
     metrics.read_link({
         let (counters, actor) = (Arc::clone(link.counters()), actor.clone());
         move || figures(&counters, &actor)
@@ -217,30 +238,18 @@ async fn work(
     let device_client = Arc::new(AskingAgain(CountedClient::new(device_client, Arc::clone(&metrics))));
     let broadcaster = Broadcaster::new(&link, identity.key.clone(), clock::wall());
     let sites = SiteTable::new();
-    let listener = tokio::net::TcpListener::bind(args.site_bind)
-        .await
-        .map_err(|error| CommandError::because(format!("{} could not be bound for sites", args.site_bind), error))?;
-    let bound = listener
-        .local_addr()
-        .map_err(|error| CommandError::because("the address for sites could not be read", error))?;
-    let settings = Settings {
-        site_url: args.site_url.clone().unwrap_or_else(|| format!("http://{bound}")),
-        site_image: match &args.site_image {
-            Some(image) => image.clone(),
-            None => super::device::own_image().await?,
-        },
-        window: args.device_window,
-        resync: args.resync,
-        concurrency: args.concurrency,
-        namespace: namespace.clone(),
-        provider,
-    };
+    let listener = bind(args.site_bind, "sites").await?;
+    let settings = settings(args, reached, &listener).await?;
     let endpoint = serve_sites(listener, &sites, &revocations);
     let reports = sites.reports().map(|site| (site.namespace().to_owned(), site.name().to_owned()));
     let recorder = Recorder::new(
         client.clone(),
         Reporter { controller: REPORTER.to_owned(), instance: std::env::var("HOSTNAME").ok() },
     );
+    let http = reqwest::Client::builder()
+        .user_agent(concat!("dms-operator/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|error| CommandError::because("the client for webhooks could not be made", error))?;
     let policy = ArchivePolicy { allow_private_addresses: args.allow_private_archives, ..ArchivePolicy::default() };
     let parts = Parts {
         client: client.clone(),
@@ -250,6 +259,7 @@ async fn work(
         recorder,
         device_client,
         broadcaster,
+        door,
         archives: ArchiveFetcher::new(policy),
         sites,
         revocations,
@@ -260,9 +270,12 @@ async fn work(
         revocation_objects: drivers.revocation_objects(),
         namespaces: drivers.namespaces(),
         wake,
+        http,
+        subscriptions: Subscriptions::default(),
     };
     drivers.run(parts, reports, stop).await;
     endpoint.abort();
+    actor_endpoint.abort();
     link.stop().await;
     Ok(())
 }
@@ -305,11 +318,65 @@ async fn identity(client: &Client, namespace: &str, provider: &str) -> Result<Id
         .map_err(|error| CommandError::because("the provider has no identity", error))
 }
 
-fn serve_sites(
-    listener: tokio::net::TcpListener,
-    table: &SiteTable,
-    revocations: &RevocationBook,
-) -> tokio::task::JoinHandle<()> {
+/// How the controller works. Sites reach the operator at `sites`, unless something else was said.
+async fn settings(
+    args: &OperatorConfig,
+    addresses: Vec<String>,
+    sites: &TcpListener,
+) -> Result<Settings, CommandError> {
+    let bound =
+        sites.local_addr().map_err(|error| CommandError::because("the address for sites could not be read", error))?;
+    let ProviderName { namespace, name: provider } = args.provider.clone();
+    Ok(Settings {
+        addresses,
+        site_url: args.site_url.clone().unwrap_or_else(|| format!("http://{bound}")),
+        site_image: match &args.site_image {
+            Some(image) => image.clone(),
+            None => super::device::own_image().await?,
+        },
+        window: args.device_window,
+        resync: args.resync,
+        concurrency: args.concurrency,
+        namespace,
+        provider,
+    })
+}
+
+async fn bind(address: SocketAddr, what: &str) -> Result<TcpListener, CommandError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| CommandError::because(format!("{address} could not be bound for {what}"), error))
+}
+
+struct OverHttp(Actor, Did);
+
+#[async_trait]
+impl exchange::Exchange for OverHttp {
+    fn did(&self) -> &Did {
+        &self.1
+    }
+
+    async fn exchange(&self, envelope: &[u8], from: IpAddr) -> Result<Option<Vec<u8>>, exchange::Unanswered> {
+        self.0.exchange(envelope, from).await.map_err(|Denied { reason, message, later }| exchange::Unanswered {
+            reason,
+            message,
+            later,
+        })
+    }
+}
+
+fn serve_actor(listener: TcpListener, actor: &Actor, did: Did) -> tokio::task::JoinHandle<()> {
+    let router = exchange::router(Arc::new(OverHttp(actor.clone(), did)));
+    let connections = Connections::new(listener, ACTOR_CONNECTIONS, Arc::default()).with_bodies(exchange::MAX_BODY);
+    tokio::spawn(async move {
+        let service = router.into_make_service_with_connect_info::<exchange::Remote>();
+        if let Err(error) = axum::serve(connections, service).await {
+            tracing::error!(%error, "the endpoint of the provider's actor ended");
+        }
+    })
+}
+
+fn serve_sites(listener: TcpListener, table: &SiteTable, revocations: &RevocationBook) -> tokio::task::JoinHandle<()> {
     let revocations = revocations.clone();
     let service = SiteService {
         table: table.clone(),
@@ -330,7 +397,7 @@ fn serve_sites(
 mod tests {
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
-        net::{TcpListener, TcpStream},
+        net::TcpStream,
     };
 
     use super::*;

@@ -202,6 +202,6 @@ pub(super) fn read_token(file: &Path) -> Result<Token, CommandError> {
 pub(super) mod judge;
 pub(super) mod make;
 pub(super) mod report;
-mod revoke;
+pub(super) mod revoke;
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use zeroize::Zeroizing;
 
+pub(super) use self::folder::ContextFile;
 use self::folder::{Folder, Name};
 use super::CommandError;
 use super::token::Output;
@@ -128,14 +129,24 @@ fn new(out: Option<PathBuf>, name: Option<String>) -> Result<(), CommandError> {
             (Folder::of_environment()?.place_for(&name)?, name.to_string())
         }
     };
+    let key = make_key(&file, &name)?;
+    print(&format!("{}\n", key.did()))
+}
+
+/// Makes a key in the wallet folder, under a passphrase from the environment or the terminal.
+pub(super) fn make_key_named(folder: &Folder, name: &Name) -> Result<Key, CommandError> {
+    make_key(&folder.place_for(name)?, &name.to_string())
+}
+
+fn make_key(file: &Path, name: &str) -> Result<Key, CommandError> {
     if file.exists() {
-        return Err(exists(&file));
+        return Err(exists(file));
     }
     let passphrase = new_passphrase()?;
     let seed = Zeroizing::new(random::<32>()?);
     let key = Key::from_seed(*seed);
-    write_key(&file, &key, &name, &passphrase)?;
-    print(&format!("{}\n", key.did()))
+    write_key(file, &key, name, &passphrase)?;
+    Ok(key)
 }
 
 fn show(which: &Path) -> Result<(), CommandError> {
@@ -159,6 +170,21 @@ fn find(which: &Path, folder: impl FnOnce() -> Result<Folder, CommandError>) -> 
         }
         _ => Ok(which.to_owned()),
     }
+}
+
+/// The key file that is meant: one that exists, or that of a key in the wallet folder.
+pub(super) fn key_file(which: &Path) -> Result<PathBuf, CommandError> {
+    find(which, Folder::of_environment)
+}
+
+/// The key file of the wallet folder, when there is exactly one.
+pub(super) fn only_key_file() -> Result<Option<PathBuf>, CommandError> {
+    Folder::of_environment()?.only_key()
+}
+
+/// Every context file of the wallet folder, read.
+pub(super) fn contexts() -> Result<Vec<ContextFile>, CommandError> {
+    Folder::of_environment()?.context_files()
 }
 
 fn list(folder: &Folder, output: Output) -> Result<(), CommandError> {
@@ -230,10 +256,15 @@ fn open_with_passphrase(file: &Path) -> Result<(Key, Zeroizing<String>), Command
 /// The key of a file with a seed as 64 hex digits, as the operator's identity Secret holds it.
 pub(super) fn open_seed(file: &Path) -> Result<Key, CommandError> {
     let text = Zeroizing::new(read(file)?);
+    key_of_seed(&text, &shown(file))
+}
+
+/// The key of a seed as 64 hex digits; `origin` is where it came from.
+pub(super) fn key_of_seed(text: &str, origin: &str) -> Result<Key, CommandError> {
     let mut seed = Zeroizing::new([0_u8; 32]);
     hex::decode_to_slice(text.trim(), seed.as_mut_slice()).map_err(|_| {
         // The cause could quote a part of the secret.
-        CommandError::new(format!("{} does not hold a seed: it must be 64 hex digits and nothing else", shown(file)))
+        CommandError::new(format!("{origin} does not hold a seed: it must be 64 hex digits and nothing else"))
     })?;
     Ok(Key::from_seed(*seed))
 }
@@ -336,6 +367,8 @@ fn ask(prompt: &str) -> Result<Zeroizing<String>, CommandError> {
     })
 }
 
-mod folder;
+pub(super) mod anchors;
+pub(super) mod delegated;
+pub(super) mod folder;
 #[cfg(test)]
 mod tests;

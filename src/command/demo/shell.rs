@@ -63,12 +63,19 @@ impl<'a> Shell<'a> {
         Ok(Self { screen, folder, path, kubeconfig })
     }
 
+    /// Where the keys of the owner lie.
+    fn wallet(&self) -> PathBuf {
+        self.folder.join("wallet")
+    }
+
     /// Variables under which the shown commands work in another terminal.
     pub fn exports(&self) -> String {
         format!(
-            "export KUBECONFIG={}\nexport PATH={}:$PATH\nexport DMS_PASSPHRASE='{PASSPHRASE}'\ncd {}",
+            "export KUBECONFIG={}\nexport PATH={}:$PATH\nexport DMS_PASSPHRASE='{PASSPHRASE}'\n\
+             export DMS_GENERAL_USER_DIR={}\ncd {}",
             self.kubeconfig.display(),
             self.path.to_string_lossy().split(':').take(2).collect::<Vec<_>>().join(":"),
+            self.wallet().display(),
             self.folder.display()
         )
     }
@@ -100,6 +107,7 @@ impl<'a> Shell<'a> {
             .current_dir(&self.folder)
             .env("PATH", &self.path)
             .env("KUBECONFIG", &self.kubeconfig)
+            .env("DMS_GENERAL_USER_DIR", self.wallet())
             .env("DMS_PASSPHRASE", PASSPHRASE)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

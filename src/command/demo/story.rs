@@ -21,8 +21,7 @@ const DEPLOYMENT: &str = include_str!("../../../examples/hello-site/hostingdeplo
 const GREETING: &str = "<h1>Hello from a device</h1>";
 const NEW_GREETING: &str = "<h1>Hello again, newly signed</h1>";
 const CI_GREETING: &str = "<h1>Hello from the pipeline</h1>";
-const SIGN: &str = "kubectl hosting sign -f configmap.yaml -f hostingdeployment.yaml --key owner.json --grant grant.json > \
-                    signed.yaml";
+const SIGN: &str = "kubectl hosting sign -f configmap.yaml -f hostingdeployment.yaml > signed.yaml";
 const SIGN_BY_CI: &str = "kubectl hosting sign -f configmap.yaml -f hostingdeployment.yaml --key ci.json --grant \
                           ci.token > by-ci.yaml";
 /// How long a figure may take to appear on /metrics.
@@ -134,16 +133,10 @@ impl<'a> Story<'a> {
         let Self { screen, shell, .. } = *self;
         shell.write("configmap.yaml", CONFIG_MAP)?;
         shell.write("hostingdeployment.yaml", DEPLOYMENT)?;
-        screen.heading("The owner makes a key, the provider grants it the namespace");
-        let did = shell.run("kubectl hosting wallet new --out owner.json").await?;
-        let secret = "kubectl -n dms-operator get secret dms-operator-identity";
-        shell.run(&format!("{secret} -o jsonpath='{{.data.identity-seed}}' | base64 -d > provider.seed")).await?;
+        screen.heading("The owner logs in: a new key, a challenge, a grant");
+        let provider = format!("{OPERATOR_NAMESPACE}/default");
         shell
-            .run(&format!(
-                "kubectl hosting token grant --seed-file provider.seed --to {} --namespace {} --for 1h --out grant.json",
-                did.trim(),
-                NAMES.namespace
-            ))
+            .run(&format!("kubectl hosting login {provider} --namespace {} --name owner --new --yes", NAMES.namespace))
             .await?;
 
         screen.heading("Unsigned, it is refused by the API server");
@@ -163,7 +156,7 @@ impl<'a> Story<'a> {
         let did = shell.run("kubectl hosting wallet new --out ci.json").await?;
         shell
             .run(&format!(
-                "kubectl hosting token delegate --key owner.json --grant grant.json --to {} --for 30m --out ci.token",
+                "kubectl hosting delegate --to {} --can apply --only hello --for 30m --out ci.token",
                 did.trim()
             ))
             .await?;
@@ -179,7 +172,7 @@ impl<'a> Story<'a> {
         let Names { namespace, revocation, .. } = NAMES;
         shell
             .run(&format!(
-                "kubectl hosting token revoke --key owner.json --token ci.token --manifest {revocation} -n {namespace} > \
+                "kubectl hosting token revoke --key wallet/key/owner.json --token ci.token --manifest {revocation} -n {namespace} > \
                  revocation.yaml"
             ))
             .await?;
@@ -221,7 +214,7 @@ impl<'a> Story<'a> {
             "kubectl get hd,hp,hdev -A",
             "kubectl describe hd hello",
             "kubectl explain hd.spec.content",
-            "kubectl hosting token inspect --token grant.json",
+            "kubectl hosting grants",
             &format!("curl {}", served.url),
             &format!("curl -s {}/metrics | grep usage", installation.http),
         ] {

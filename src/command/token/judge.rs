@@ -60,7 +60,7 @@ fn alone(did: &Did) -> Context {
     Context { did: did.clone(), roots: Vec::new(), require: Vec::new(), provide: Vec::new(), revoke: Vec::new() }
 }
 
-fn read_context(file: &Path) -> Result<Context, CommandError> {
+pub(in crate::command) fn read_context(file: &Path) -> Result<Context, CommandError> {
     Context::parse(&read_bytes(file)?)
         .map_err(|refusal| CommandError::because(format!("{} is no DMS context file", shown(file)), refusal))
 }

@@ -7,13 +7,14 @@ use clap::ValueEnum;
 use jiff::SignedDuration;
 
 use super::{CommandError, Signer};
+use crate::api::door::GrantAction;
 use crate::capability::{Capability, Did, Key, MAX_LINKS, MintError, Minting, Nanos, Token};
 
 /// What a provider needs on a device.
 pub(super) const ON_DEVICE: [&str; 5] =
     ["/dms/node/deployment", "/dms/node/peers", "/dms/node/resources", "/dms/node/onboarding/status", "/dms/ensemble"];
 /// The grant and the invocation take two of the links that are read.
-const MOST_DELEGATIONS: u64 = MAX_LINKS as u64 - 2;
+pub(in crate::command) const MOST_DELEGATIONS: u64 = MAX_LINKS as u64 - 2;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Grant {
@@ -81,9 +82,9 @@ pub(super) struct Delegate {
     pub(super) out: Option<PathBuf>,
 }
 
-/// What an owner may be granted in a namespace.
+/// [`GrantAction`] on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum HostingAction {
+pub(in crate::command) enum HostingAction {
     /// Create and change deployments.
     Apply,
     /// Upload content.
@@ -92,18 +93,18 @@ pub(super) enum HostingAction {
     Read,
     /// Read usage.
     Usage,
-    /// Delete content for good.
+    /// Delete deployments through the provider, and content for good.
     Delete,
 }
 
-impl HostingAction {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Apply => "apply",
-            Self::Publish => "publish",
-            Self::Read => "read",
-            Self::Usage => "usage",
-            Self::Delete => "delete",
+impl From<HostingAction> for GrantAction {
+    fn from(action: HostingAction) -> Self {
+        match action {
+            HostingAction::Apply => Self::Apply,
+            HostingAction::Publish => Self::Publish,
+            HostingAction::Read => Self::Read,
+            HostingAction::Usage => Self::Usage,
+            HostingAction::Delete => Self::Delete,
         }
     }
 }
@@ -113,7 +114,7 @@ pub(super) fn grant_token(key: &Key, grant: &Grant, now: Nanos, nonce: [u8; 12])
     if !is_label(namespace) {
         return Err(CommandError::new(format!("{namespace:?} is not the name of a Kubernetes namespace")));
     }
-    let paths = actions.iter().map(|action| format!("/hosting/{namespace}/{}", action.as_str()));
+    let paths = actions.iter().map(|action| format!("/hosting/{namespace}/{}", GrantAction::from(*action).as_str()));
     let minting = Minting {
         subject: to.clone(),
         audience: Some(key.did().clone()),
@@ -148,31 +149,62 @@ pub(super) fn delegated_token(
     nonce: [u8; 12],
 ) -> Result<Token, CommandError> {
     let Delegate { signer: _, grant: _, to, capabilities, lifetime, max_delegations, out: _ } = delegation;
-    if grant.not_after() < now {
-        let message = format!("the grant expired at {}: ask its issuer for a new one", grant.not_after());
-        return Err(CommandError::new(message));
-    }
-    // What hangs on a chain that does not hold is refused everywhere.
-    grant.verify(now, &|_| false).map_err(|refusal| CommandError::because("the grant does not hold", refusal))?;
-    let depth = max_delegations + 1;
-    if let Some(left) = links_left(grant).filter(|left| *left < depth + 1) {
-        let times = left.saturating_sub(2);
-        let message = match left {
-            0 | 1 => "the grant may not be passed on: ask its issuer for one with more delegations".to_owned(),
-            _ => format!("the grant lets the new token be passed on {times} times at most: lower --max-delegations"),
-        };
-        return Err(CommandError::new(message));
-    }
-    let minting = Minting {
-        subject: to.clone(),
-        audience: grant.audience().cloned(),
+    let part = Part {
+        to: to.clone(),
         capabilities: if capabilities.is_empty() { grant.capabilities().to_vec() } else { capabilities.clone() },
-        topics: Vec::new(),
-        expires: lifetime.map_or(grant.not_after(), |lifetime| now.plus(lifetime)),
-        depth,
-        nonce,
+        lifetime: *lifetime,
+        max_delegations: *max_delegations,
     };
-    Token::delegate(key, minting, Some(grant)).map_err(not_made)
+    part.token(key, grant, now, nonce)
+}
+
+/// A part of a grant that is passed on.
+pub(in crate::command) struct Part {
+    pub(in crate::command) to: Did,
+    pub(in crate::command) capabilities: Vec<Capability>,
+    /// `None`: as long as the grant.
+    pub(in crate::command) lifetime: Option<Duration>,
+    pub(in crate::command) max_delegations: u64,
+}
+
+impl Part {
+    /// The token that passes it on.
+    pub(in crate::command) fn token(
+        self,
+        key: &Key,
+        grant: &Token,
+        now: Nanos,
+        nonce: [u8; 12],
+    ) -> Result<Token, CommandError> {
+        let Self { to, capabilities, lifetime, max_delegations } = self;
+        if grant.not_after() < now {
+            let message = format!("the grant expired at {}: ask its issuer for a new one", grant.not_after());
+            return Err(CommandError::new(message));
+        }
+        // What hangs on a chain that does not hold is refused everywhere.
+        grant.verify(now, &|_| false).map_err(|refusal| CommandError::because("the grant does not hold", refusal))?;
+        let depth = max_delegations + 1;
+        if let Some(left) = links_left(grant).filter(|left| *left < depth + 1) {
+            let times = left.saturating_sub(2);
+            let message = match left {
+                0 | 1 => "the grant may not be passed on: ask its issuer for one with more delegations".to_owned(),
+                _ => {
+                    format!("the grant lets the new token be passed on {times} times at most: lower --max-delegations")
+                }
+            };
+            return Err(CommandError::new(message));
+        }
+        let minting = Minting {
+            subject: to,
+            audience: grant.audience().cloned(),
+            capabilities,
+            topics: Vec::new(),
+            expires: lifetime.map_or(grant.not_after(), |lifetime| now.plus(lifetime)),
+            depth,
+            nonce,
+        };
+        Token::delegate(key, minting, Some(grant)).map_err(not_made)
+    }
 }
 
 /// Whether Kubernetes takes it for the name of a namespace.
@@ -185,7 +217,7 @@ pub(in crate::command) fn is_label(name: &str) -> bool {
 }
 
 /// How many links may hang below `token`, by the depth of each link of its chain; `None`: no link limits it.
-fn links_left(token: &Token) -> Option<u64> {
+pub(in crate::command) fn links_left(token: &Token) -> Option<u64> {
     let limits = token.links().zip(0_u64..).filter(|(link, _)| link.depth() > 0);
     limits.map(|(link, below)| link.depth().saturating_sub(below)).min()
 }
@@ -201,12 +233,14 @@ fn not_made(error: MintError) -> CommandError {
     CommandError::because("the token was not made", error)
 }
 
-/// A positive duration such as `720h`.
+/// A positive duration such as `720h` or `30d`.
 pub(in crate::command) fn duration(text: &str) -> Result<Duration, String> {
-    let parsed: Result<SignedDuration, _> = text.parse();
-    parsed
-        .ok()
-        .and_then(|duration| Duration::try_from(duration).ok())
-        .filter(|duration| !duration.is_zero())
-        .ok_or_else(|| "write a positive duration in hours, minutes or seconds, for example 720h".to_owned())
+    let days = text.strip_suffix('d').and_then(|days| days.parse::<u32>().ok()).map(|days| u64::from(days) * 86_400);
+    let parsed: Option<Duration> = match days {
+        Some(seconds) => Some(Duration::from_secs(seconds)),
+        None => text.parse::<SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok()),
+    };
+    parsed.filter(|duration| !duration.is_zero()).ok_or_else(|| {
+        "write a positive duration in days, hours, minutes or seconds, for example 30d or 720h".to_owned()
+    })
 }

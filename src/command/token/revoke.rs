@@ -45,7 +45,7 @@ impl Revoke {
     }
 }
 
-fn revocation(key: &Key, token: &Token, number: Option<usize>) -> Result<Token, CommandError> {
+pub(in crate::command) fn revocation(key: &Key, token: &Token, number: Option<usize>) -> Result<Token, CommandError> {
     let mut links: Vec<_> = token.links().collect();
     links.reverse();
     let count = links.len();
@@ -70,6 +70,15 @@ fn revocation(key: &Key, token: &Token, number: Option<usize>) -> Result<Token, 
 }
 
 fn manifest(name: &str, namespace: Option<&str>, token: String) -> Result<String, CommandError> {
+    yaml_of(&object(name, namespace, token)?)
+}
+
+/// A CapabilityRevocation that holds the token.
+pub(in crate::command) fn object(
+    name: &str,
+    namespace: Option<&str>,
+    token: String,
+) -> Result<CapabilityRevocation, CommandError> {
     for name in [Some(name), namespace].into_iter().flatten() {
         if !is_label(name) {
             let message = format!(
@@ -81,8 +90,13 @@ fn manifest(name: &str, namespace: Option<&str>, token: String) -> Result<String
     }
     let mut object = CapabilityRevocation::new(name, CapabilityRevocationSpec { token });
     object.metadata.namespace = namespace.map(str::to_owned);
+    Ok(object)
+}
+
+/// The document, as `kubectl apply` takes it.
+pub(in crate::command) fn yaml_of(object: &CapabilityRevocation) -> Result<String, CommandError> {
     // Folded blocks, which wrap long lines, are read differently by different readers.
     let options = serde_saphyr::ser_options! { folded_wrap_chars: usize::MAX };
-    serde_saphyr::to_string_with_options(&object, options)
+    serde_saphyr::to_string_with_options(object, options)
         .map_err(|error| CommandError::because("the CapabilityRevocation could not be written", error))
 }
