@@ -10,7 +10,7 @@ TIMED := demo::the_demo_ends_well_and_leaves_nothing
 SECONDS_FILE := $(TARGET)/tmp/test-seconds
 
 .DEFAULT_GOAL := help
-.PHONY: help tools demo test soak fuzz coverage mutants bench-capability bench-device sabotage fmt crds chart
+.PHONY: help tools demo test features soak fuzz coverage mutants bench-capability bench-device bench-grants sabotage fmt crds chart
 
 help: ## What can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
@@ -25,7 +25,7 @@ demo: ## A whole installation on this machine, from apply to delete; KEEP=1 leav
 	@$(CARGO) build $(if $(wildcard $(TARGET)/debug/dms-operator),-q) --features dev --bin dms-operator
 	@$(TARGET)/debug/dms-operator demo $(if $(KEEP),--keep) $(if $(CLUSTER),--cluster $(CLUSTER))
 
-test: ## Format, lints, unit tests, tests on real parts, the Go peer, the chart
+test: ## Format, lints, unit tests, tests on real parts, the Go peer, the chart, the features
 	@tests/tools/check.sh
 	@tests/tools/build.sh
 	@rm -f $(SECONDS_FILE)
@@ -36,11 +36,17 @@ test: ## Format, lints, unit tests, tests on real parts, the Go peer, the chart
 	$(CARGO) test -q --features dev --lib --bins
 	$(CARGO) test -q --features dev --test it -- --exact $(TIMED)
 	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test -q --features dev --test it -- --skip $(TIMED)
+	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test -q --features dev --test bdd
 	@tests/fuzz/run.sh 20
 	@echo; echo "the ten slowest tests, in seconds:"; sort -rn $(SECONDS_FILE) | head -10
 
+features: ## The use case alone, as tests/features says it; NAME=REGEX runs the scenarios of that name
+	@tests/tools/check.sh
+	@tests/tools/build.sh etcd kube-apiserver kube-controller-manager kubectl helm
+	@RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test -q --features dev --test bdd $(if $(NAME),-- --name '$(NAME)')
+
 SOAK_SECONDS ?= 600
-soak: ## Quiet deployments are not written; each fault for SOAK_SECONDS=600 on 20 devices with 100 deployments; 1000 devices; fuzz targets
+soak: ## Quiet deployments are not written; each fault for SOAK_SECONDS=600 on 20 devices with 100 deployments; 1000 devices; fuzz targets; every defence removed
 	@tests/tools/check.sh
 	@tests/tools/build.sh etcd kube-apiserver kube-controller-manager kubectl helm
 	@$(CARGO) build -q --features dev
@@ -49,6 +55,7 @@ soak: ## Quiet deployments are not written; each fault for SOAK_SECONDS=600 on 2
 	@tests/fuzz/run.sh $(SOAK_SECONDS)
 	DMS_OPERATOR_FLEET=200 $(CARGO) test -q --features dev --test it fleet:: -- --nocapture
 	DMS_OPERATOR_FLEET=1000 $(CARGO) test -q --features dev --test it fleet:: -- --nocapture
+	@tests/sabotage/run.sh
 
 SECONDS ?= 20
 fuzz: ## Runs each fuzz target for SECONDS=20
@@ -65,6 +72,9 @@ bench-capability: ## What a verdict costs, next to bare signatures and to biscui
 
 bench-device: ## What a message and a call to a device cost, next to libp2p in Go; what a connection costs
 	@cd tests/bench && $(CARGO) bench -q --locked --bench device
+
+bench-grants: ## How many grants one core gives in a second: median, tenth and ninetieth percentile
+	@$(CARGO) bench -q --profile dev --config 'profile.dev.package.dms-operator.opt-level=2' --features dev --bench grants
 
 sabotage: ## Removes one defence after the other: the test that holds it must fail
 	@tests/tools/check.sh

@@ -76,6 +76,8 @@ fn the_schema_refuses_what_would_not_work() {
         ["--set", "sites.image=nginx:latest"],
         ["--set", "sites.url=ftp://sites.example.org"],
         ["--set", "sites.service.type=ExternalName"],
+        ["--set", "actor.service.type=ExternalName"],
+        ["--set", "actor.addresses={hosting.example.org}"],
         ["--set", "identity.existingSecret=Not A Name"],
         ["--set", "provider.create=true"],
         ["--set", "replicaCount=2"],
@@ -147,6 +149,8 @@ fn the_operator_is_started_with_what_the_values_say() {
         &image,
         "--set",
         "provider.name=main,deviceWindow=90s,sites.url=https://sites.example.org,logLevel=debug",
+        "--set",
+        "actor.addresses={https://hosting.example.org}",
         "--set-json",
         r#"extraArgs=["--one","--two=2"]"#,
     ]);
@@ -162,6 +166,9 @@ fn the_operator_is_started_with_what_the_values_say() {
             "--http-bind=0.0.0.0:8080",
             "--site-bind=0.0.0.0:8081",
             "--site-url=https://sites.example.org",
+            "--actor-bind=0.0.0.0:8082",
+            "--p2p-listen=/ip4/0.0.0.0/tcp/9000",
+            "--advertise=https://hosting.example.org",
             format!("--site-image=dms-operator@{digest}"),
             "--device-window=90s",
             "--log-format=json",
@@ -176,6 +183,8 @@ fn the_operator_is_started_with_what_the_values_say() {
     let arguments: Vec<&str> =
         arguments.as_array().unwrap().iter().map(|argument| argument.as_str().unwrap()).collect();
     assert!(arguments.contains(&"--site-url=http://dms-operator-sites.hosting.svc:8081"), "{arguments:?}");
+    let told: Vec<_> = arguments.iter().filter_map(|argument| argument.strip_prefix("--advertise=")).collect();
+    assert_eq!(told, ["/dns4/dms-operator-actor.hosting.svc/tcp/9000", "http://dms-operator-actor.hosting.svc:8082"]);
     assert!(
         !arguments.iter().any(|argument| argument.starts_with("--site-image")),
         "a tag is no digest: {arguments:?}"
@@ -252,6 +261,8 @@ async fn the_api_server_lets_the_operator_do_its_work_and_no_more() {
     for (verb, group, resource, namespace, name) in [
         ("watch", ours, "hostingdeployments", "", ""),
         ("patch", ours, "hostingdeployments", &*tenant, "x"),
+        ("create", ours, "hostingdeployments", &tenant, ""),
+        ("delete", ours, "hostingdeployments", &tenant, "x"),
         ("update", ours, "hostingdeployments/status", &tenant, "x"),
         ("watch", ours, "capabilityrevocations", "", ""),
         ("patch", ours, "capabilityrevocations/status", &tenant, "x"),
@@ -275,9 +286,9 @@ async fn the_api_server_lets_the_operator_do_its_work_and_no_more() {
         assert!(may(verb, group, resource, namespace, name).await, "{verb} {resource} in {namespace:?}");
     }
     for (verb, group, resource, namespace, name) in [
-        ("delete", ours, "hostingdeployments", &*tenant, "x"),
-        ("update", ours, "hostingdeployments", &tenant, "x"),
-        ("create", ours, "hostingdeployments", &tenant, ""),
+        ("update", ours, "hostingdeployments", &*tenant, "x"),
+        ("deletecollection", ours, "hostingdeployments", &tenant, ""),
+        ("create", ours, "capabilityrevocations", &tenant, ""),
         ("get", ours, "hostingproviders", &tenant, "x"),
         ("update", ours, "hostingproviders", &own, "x"),
         ("get", "", "secrets", &tenant, "dms-operator-identity"),
@@ -344,7 +355,7 @@ async fn a_release_is_installed_upgraded_and_uninstalled() {
         await_condition(definitions.clone(), &definition.name_any(), is_crd_established()).await.unwrap();
     }
     let installed = objects(&client).await;
-    assert_eq!(installed.len(), 14, "{installed:#?}");
+    assert_eq!(installed.len(), 15, "{installed:#?}");
 
     helm(&["upgrade", "dms-operator", CHART]);
     assert_eq!(objects(&client).await, installed, "an upgrade to the same changes nothing");

@@ -216,7 +216,7 @@ fn make_begins_with_the_check() {
     let _timed = Timed::start();
     let make = ["/usr/bin/make", "/bin/make", "/usr/local/bin/make"];
     let make = make.into_iter().find(|path| Path::new(path).exists()).expect("make is where it always is");
-    for target in ["demo", "test", "soak", "sabotage"] {
+    for target in ["demo", "test", "features", "soak", "sabotage"] {
         let machine = Machine::new();
         machine.lacks("cargo");
         let output = machine.run(make, &["--silent", target]);

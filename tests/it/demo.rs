@@ -89,6 +89,7 @@ fn text(bytes: &[u8]) -> String {
 fn assert_told(told: &str) {
     let mut rest = told;
     for part in [
+        "kubectl hosting login dms-operator/default",
         "the spec is not signed: run `kubectl hosting sign",
         "Verified: signed by did:key:",
         "Succeeded: release sha256:",
@@ -96,9 +97,9 @@ fn assert_told(told: &str) {
         "Editing the ConfigMap alone leaves the page as it was",
         "200 OK: <h1>Hello from a device</h1>",
         "200 OK: <h1>Hello again, newly signed</h1>",
-        "kubectl hosting token delegate --key owner.json",
+        "kubectl hosting delegate --to did:key:",
         "200 OK: <h1>Hello from the pipeline</h1>",
-        "kubectl hosting token revoke --key owner.json --token ci.token",
+        "kubectl hosting token revoke --key wallet/key/owner.json --token ci.token",
         "Revoked: restored revision of ",
         "200 OK: <h1>Hello again, newly signed</h1>",
         "dms_operator_usage_network_sent_bytes_total",
@@ -216,10 +217,8 @@ async fn kept_it_runs_on_with_commands_to_try_until_ctrl_c() {
     .unwrap();
 
     let from = told.iter().position(|line| line.starts_with("export KUBECONFIG=")).unwrap();
-    let script = format!(
-        "set -e\n{}\nkubectl get hd hello -o name\nkubectl hosting token inspect --token grant.json",
-        told[from..from + 4].join("\n")
-    );
+    let script =
+        format!("set -e\n{}\nkubectl get hd hello -o name\nkubectl hosting grants", told[from..from + 5].join("\n"));
     let output = Command::new("sh").arg("-c").arg(script).output().await.unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(text(&output.stdout).starts_with("hostingdeployment.hosting.nunet.io/hello\n"));

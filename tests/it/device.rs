@@ -173,7 +173,7 @@ async fn who_may_deploy_gets_a_site_and_not_the_machine() {
         assert!(refusal.contains(why), "{refusal}");
         // Nobody bids for it; nothing was prepared for it, let alone started.
         let status = dms::deployment_status(&client, &target, &id, true).await.unwrap();
-        assert_eq!(status.state, Some(DeploymentState::Preparing));
+        assert_eq!(status.state, Some(DeploymentState::Preparing.into()));
         assert!(!device.directory.join("node/deployments").join(&id).exists());
     }
     assert!(!stolen.exists());
@@ -195,7 +195,7 @@ async fn children_go_with_their_node_and_come_back_on_the_same_port() {
     let id = dms::deployment_new_reply(&target, reply).unwrap().ensemble_id;
     eventually("it runs", async || {
         let status = dms::deployment_status(&client, &target, &id, true).await.map_err(|error| error.to_string())?;
-        if status.state == Some(DeploymentState::Running) { Ok(()) } else { Err(format!("{status:?}")) }
+        if status.state == Some(DeploymentState::Running.into()) { Ok(()) } else { Err(format!("{status:?}")) }
     })
     .await;
     let manifest = dms::deployment_manifest(&client, &target, &id).await.unwrap().manifest.unwrap();

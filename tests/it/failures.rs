@@ -17,7 +17,7 @@ use crate::{
     archives,
     cluster::eventually,
     timed::Timed,
-    world::{Tenant, creations, fetch, installation, installation_with, name, page, release_of},
+    world::{Tenant, creations, fetch, installation, installation_with, name, page, port_of, release_of},
 };
 
 /// Pages fetched to see them counted, and what each request holds beside what it must.
@@ -208,7 +208,7 @@ async fn private(tenant: &Tenant<'_>) {
         let status = tenant.condition(&name, "Ready", "False", "PrivateAccessNotAvailable").await;
         assert_eq!(status.url, None);
         // Its port is not told; whoever finds it reads nothing.
-        let site = format!("http://127.0.0.1:{}/", port_of(tenant, &status));
+        let site = format!("http://127.0.0.1:{}/", port_of(tenant.installation, &status));
         let text = eventually("the site knows what it may not serve", async || match fetch(&site).await {
             (403, text) => Ok(text),
             (503, _) => Err("it waits to be told".to_owned()),
@@ -217,16 +217,6 @@ async fn private(tenant: &Tenant<'_>) {
         .await;
         assert!(!text.contains(&body), "{access:?}");
     }
-}
-
-/// Where the site of an object listens, as its device has written down.
-fn port_of(tenant: &Tenant<'_>, status: &HostingDeploymentStatus) -> u16 {
-    let id = status.deployment.clone().unwrap().id.unwrap();
-    let file = tenant.installation.devices[0].folder.join("state/state.json");
-    let state: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
-    let allocations = state["deployments"][&id]["allocations"].as_object().unwrap();
-    let ports = allocations.values().next().unwrap()["ports"].as_object().unwrap();
-    ports.keys().next().unwrap().parse().unwrap()
 }
 
 async fn archive_at_a_private_address(tenant: &Tenant<'_>) {

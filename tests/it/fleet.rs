@@ -40,7 +40,8 @@ const KNOWN_AGAIN_UP_TO: usize = 200;
 const RESYNC: Duration = Duration::from_secs(30);
 const MEMORY: u64 = 150 << 20;
 
-async fn node(provider: &Did, folder: PathBuf) -> (RunningNode, Did) {
+/// A node of this process that has the provider as a root.
+pub async fn node(provider: &Did, folder: PathBuf) -> (RunningNode, Did) {
     let key = Key::from_seed(rand::random());
     let context = Context {
         did: key.did().clone(),

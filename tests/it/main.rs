@@ -3,6 +3,7 @@
 // A test fails by panicking, in the functions that tests share too.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod actor;
 mod admission;
 mod api;
 mod archives;
@@ -19,6 +20,7 @@ mod device;
 mod device_cli;
 mod devices;
 mod docs;
+mod door;
 mod examples;
 mod expiry;
 mod failures;
@@ -31,13 +33,17 @@ mod kit;
 mod kit_process;
 mod kit_s3;
 mod layers;
+mod login;
 mod measurements;
+mod notices;
 mod provider;
 mod readme;
 mod real_dms;
 mod refusals;
 mod revocation;
+mod sabotage;
 mod soak;
+mod specs;
 mod standing;
 mod timed;
 mod token_cli;

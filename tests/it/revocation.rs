@@ -28,7 +28,7 @@ use crate::{
     timed::Timed,
     world::{
         Before, Tenant, condition, creations, deployments_of, ended, events, fetch, installation, installation_with,
-        name, page, sites_running,
+        name, page, quiet, sites_running,
     },
 };
 
@@ -37,13 +37,13 @@ const STAYS: &str = "in force, and stays so when this object is deleted";
 const WHILE: &str = "in force while this object exists";
 
 /// What the tenant's owner passes on to another key.
-struct Pipeline {
-    wallet: Wallet,
-    token: Token,
+pub struct Pipeline {
+    pub wallet: Wallet,
+    pub token: Token,
 }
 
 impl Pipeline {
-    fn of(tenant: &Tenant<'_>) -> Self {
+    pub fn of(tenant: &Tenant<'_>) -> Self {
         let wallet = Wallet::random().unwrap();
         let paths = [format!("/hosting/{}/apply", tenant.namespace)];
         let (audience, until) = (Some(tenant.installation.provider.did()), tenant.grant.not_after());
@@ -57,7 +57,7 @@ impl Pipeline {
     }
 
     /// Files, object, signature, apply; the object says `onExpiry: Keep`.
-    async fn deploy(&self, tenant: &Tenant<'_>, name: &str, files: &BTreeMap<String, String>) -> String {
+    pub async fn deploy(&self, tenant: &Tenant<'_>, name: &str, files: &BTreeMap<String, String>) -> String {
         let release = tenant.files(name, files).await;
         let mut object = tenant.object(name, &release);
         object["spec"]["onExpiry"] = json!("Keep");
@@ -85,7 +85,7 @@ async fn revoke(tenant: &Tenant<'_>, issuer: &Wallet, token: &Token) -> String {
     create(tenant, &text(&Token::revoke(&issuer.key, token).unwrap())).await
 }
 
-fn text(token: &Token) -> String {
+pub fn text(token: &Token) -> String {
     String::from_utf8(token.to_json()).unwrap()
 }
 
@@ -105,12 +105,12 @@ async fn says(tenant: &Tenant<'_>, name: &str, status: &str, reason: &str, messa
 }
 
 /// The copies of revocations in the operator's namespace.
-async fn copies(installation: &Installation) -> Vec<ConfigMap> {
+pub async fn copies(installation: &Installation) -> Vec<ConfigMap> {
     let api: Api<ConfigMap> = Api::namespaced(installation.client.clone(), &installation.plan.namespace);
     api.list(&ListParams::default().labels("hosting.nunet.io/component=revocation")).await.unwrap().items
 }
 
-async fn shows(url: &str, body: &str) {
+pub async fn shows(url: &str, body: &str) {
     eventually("the page", async || {
         let seen = fetch(url).await;
         if seen == (200, body.to_owned()) { Ok(()) } else { Err(format!("{seen:?}")) }
@@ -138,6 +138,7 @@ async fn a_revoked_keys_change_is_rolled_back_at_once_and_for_good() {
         let url = before.url.clone().unwrap();
         pipeline.deploy(&tenant, &name, &second).await;
         shows(&url, &new).await;
+        quiet(&installation).await;
 
         let started = Instant::now();
         let revocation = revoke(&tenant, &tenant.owner, &pipeline.token).await;

@@ -11,8 +11,12 @@ pub struct Timed {
 impl Timed {
     pub fn start() -> Self {
         // The test runner names each thread after its test.
-        let name = thread::current().name().unwrap_or("unknown").to_owned();
-        Self { name, started: Instant::now() }
+        Self::of(thread::current().name().unwrap_or("unknown"))
+    }
+
+    /// Measures what has this name.
+    pub fn of(name: &str) -> Self {
+        Self { name: name.to_owned(), started: Instant::now() }
     }
 }
 

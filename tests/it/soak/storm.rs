@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// What holds, in a strength that lets some through: work goes on under it.
-pub const FAULTS: [&str; 21] = [
+pub const FAULTS: [&str; 22] = [
     "delay=0..3000",
     "drop-requests=0.3",
     "drop-replies=0.3",
@@ -47,6 +47,7 @@ pub const FAULTS: [&str; 21] = [
     "foreign-id=0.5",
     "foreign-peer=0.5",
     "impossible-usage=0.5",
+    "unknown-state=0.5",
 ];
 
 /// A request for a new deployment that was lost is known to be dead this long after it was made: its window, and what clocks
@@ -76,8 +77,8 @@ impl Scale {
             usize::try_from(number(name).unwrap_or(if seconds.is_some() { long } else { short })).unwrap()
         };
         Self {
-            devices: or("DEVICES", 20, 21),
-            deployments: or("DEPLOYMENTS", 100, 21),
+            devices: or("DEVICES", 20, 22),
+            deployments: or("DEPLOYMENTS", 100, 22),
             under: Duration::from_secs(seconds.unwrap_or(6)),
             seed: number("SEED").unwrap_or_else(rand::random),
             one_by_one: seconds.is_some(),
