@@ -304,6 +304,14 @@ impl ArchiveFetcher {
     }
 }
 
+/// The files of an archive that is at hand: path → bytes. It is held to what an archive is held to that is fetched.
+///
+/// # Errors
+/// [`ArchiveError::Refused`] and [`ArchiveError::TooLarge`].
+pub fn unpacked(archive: &[u8], policy: &ArchivePolicy) -> Result<Files, ArchiveError> {
+    unpack(archive, &policy.within(Quota { max_bytes: u64::MAX, max_files: u64::MAX }))
+}
+
 /// The files of a ConfigMap: each key of `data` and `binaryData` is a file. The API server sees to it that no key
 /// stands in both.
 #[must_use]
