@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ use crate::{
         actor::OutboundFrame,
         dms::{self, DeploymentState, ManifestReply, StatusReply, path},
         libp2p::{InboundFrame, Via},
-        node::{Entry, Faults, Node, NodeConfig, Offer, copies::Asked},
+        node::{Entry, Faults, Node, NodeConfig, NodeError, Offer, StateError, copies::Asked},
     },
     plan::build::{AllocationSpec, EnsembleSpec, PortSpec},
 };
@@ -87,8 +87,15 @@ impl Rig {
 
     pub async fn start_in(directory: TempDir, node_key: Key, caller: Key, clock: Arc<AtomicU64>) -> Self {
         let config = config(directory.path(), &node_key, &caller, &clock);
-        let node =
-            Node::open(config, vec!["/ip4/127.0.0.1/tcp/1".into(), "/ip4/127.0.0.1/tcp/2".into()]).await.unwrap();
+        let addresses = vec!["/ip4/127.0.0.1/tcp/1".into(), "/ip4/127.0.0.1/tcp/2".into()];
+        let until = Instant::now() + PATIENCE;
+        let node = loop {
+            match Node::open(config.clone(), addresses.clone()).await {
+                // A process that another test is just starting has a copy of this lock until it runs its own program.
+                Err(NodeError::State(StateError::InUse(_))) if Instant::now() < until => tokio::task::yield_now().await,
+                opened => break opened.unwrap(),
+            }
+        };
         let (inbound, frames) = mpsc::channel(64);
         let (replies, outbound) = mpsc::channel(64);
         let stop = CancellationToken::new();
