@@ -43,15 +43,15 @@ impl Serves for Provider {
         [CHALLENGE, GRANT].contains(&behaviour).then_some(Right::Anybody)
     }
 
-    async fn answer(&self, asked: Asked) -> Option<Value> {
+    async fn answer(&self, asked: &Asked) -> Option<Value> {
         let Asked { envelope, sender, at, .. } = asked;
         let denied = BTreeSet::new();
         let policy = Policy { key: &self.key, offers: &self.offers, denied: &denied, admits: &|_| true };
         if envelope.behaviour == CHALLENGE {
-            let (_, challenge) = self.desk.challenge(&envelope.message, &sender, &policy, rand::random(), at).unwrap();
+            let (_, challenge) = self.desk.challenge(&envelope.message, sender, &policy, rand::random(), *at).unwrap();
             return Some(json!(challenge));
         }
-        let issued = self.desk.grant(&envelope.message, &sender, &policy, rand::random(), at).unwrap();
+        let issued = self.desk.grant(&envelope.message, sender, &policy, rand::random(), *at).unwrap();
         let grant = serde_json::from_slice(&issued.token.to_json()).unwrap();
         Some(json!(Granted { grant, expires: issued.token.expires() }))
     }

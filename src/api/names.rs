@@ -25,6 +25,16 @@ pub const REPORTER: &str = "dms-operator";
 /// Marks the objects the operator keeps for itself: tombstones, copies of revocations, grants.
 pub const LABEL_COMPONENT: &str = "hosting.nunet.io/component";
 
+/// Whether a text is a DNS label, as the names of namespaces are.
+#[must_use]
+pub fn is_label(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    text.len() <= 63
+        && text.bytes().all(|byte| plain(byte) || byte == b'-')
+        && text.bytes().next().is_some_and(plain)
+        && text.bytes().next_back().is_some_and(plain)
+}
+
 /// Keys of the metadata of an ensemble, by which a deployment on a device is known as ours.
 pub mod metadata {
     /// Installation id, a UUID.

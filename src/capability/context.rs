@@ -29,6 +29,12 @@ pub struct Context {
 }
 
 impl Context {
+    /// One that trusts nobody but the node itself.
+    #[must_use]
+    pub const fn empty(did: Did) -> Self {
+        Self { did, roots: Vec::new(), require: Vec::new(), provide: Vec::new(), revoke: Vec::new() }
+    }
+
     /// Reads a context file, to judge by it: roots and tokens with keys that are not Ed25519 give nothing here and are left
     /// out, so a file of DMS is not to be replaced with what was read of it.
     ///
@@ -64,8 +70,7 @@ impl Context {
         for tokens in [&mut require, &mut provide, &mut revoke] {
             tokens.retain(|token| token.not_after() >= now);
         }
-        let mut context =
-            Self { did: did.clone(), roots: Vec::new(), require: Vec::new(), provide: Vec::new(), revoke };
+        let mut context = Self { revoke, ..Self::empty(did.clone()) };
         require.retain(|token| context.check_revocations(token, now).is_ok());
         provide.retain(|token| context.check_revocations(token, now).is_ok());
         let revoke = std::mem::take(&mut context.revoke);

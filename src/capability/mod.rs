@@ -44,7 +44,7 @@ pub use key::Key;
 pub use mint::{MintError, Minting};
 pub use nanos::Nanos;
 pub use path::{Capability, PathError};
-pub use printable::printable;
+pub use printable::{on_one_line, printable};
 pub use reason::Reason;
 pub use refusal::Refusal;
 pub use revocation::verify_revocation;

@@ -92,13 +92,7 @@ impl Held {
         if let Some(owner) = owner.filter(|owner| *owner != subject) {
             return Err(format!("it was given to {subject}, not to the owner {owner}"));
         }
-        let judge = Context {
-            did: issuer.clone(),
-            roots: Vec::new(),
-            require: Vec::new(),
-            provide: Vec::new(),
-            revoke: self.revoke.clone(),
-        };
+        let judge = Context { revoke: self.revoke.clone(), ..Context::empty(issuer.clone()) };
         let usage = Usage::Delegation { audience: issuer };
         judge.check(token, key, &usage, capability, now).map_err(|refusal| refusal.message)
     }

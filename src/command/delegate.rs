@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use super::CommandError;
 use super::grants::delegations;
-use super::token::make::{HostingAction, MOST_DELEGATIONS, Part, duration, is_label, links_left};
+use super::token::make::{HostingAction, MOST_DELEGATIONS, Part, duration, links_left};
 use super::token::now;
 use super::wallet::anchors::{Anchors, is_over};
 use super::wallet::delegated::{self, Delegated};
 use super::wallet::folder::{Folder, Name};
 use super::wallet::{open_key, print, random, write_new};
 use crate::api::door::GrantAction;
+use crate::api::names::is_label;
 use crate::capability::{Capability, Did, Nanos, Token};
 
 const ABOUT_DELEGATIONS: &str = "Nobody is asked: the token that is written hangs on the grant, and whoever holds the other key presents both. It \

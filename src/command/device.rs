@@ -172,13 +172,7 @@ fn trusted(trust: &Trust, key: &Key) -> Result<Context, CommandError> {
     let Trust { context, root } = trust;
     let mut context = match context {
         Some(file) => read_context(file)?,
-        None => Context {
-            did: key.did().clone(),
-            roots: Vec::new(),
-            require: Vec::new(),
-            provide: Vec::new(),
-            revoke: Vec::new(),
-        },
+        None => Context::empty(key.did().clone()),
     };
     context.roots.extend(root.iter().cloned());
     Ok(context)

@@ -15,12 +15,13 @@ use super::CommandError;
 use super::confirm::confirmed;
 use super::grants::{columns, delegations};
 use super::token::Output;
-use super::token::make::{HostingAction, duration, is_label};
+use super::token::make::{HostingAction, duration};
 use super::token::report::{REJECTED, written};
 use super::wallet::anchors::Anchors;
 use super::wallet::folder::{Choice, Folder, Name};
 use super::wallet::{make_key_named, open_key, print};
 use crate::api::door::GrantAction;
+use crate::api::names::is_label;
 use crate::capability::{Did, Key, Token};
 
 /// Exit code when the provider was asked and did not answer.

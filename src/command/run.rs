@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::{CommandError, connections::Connections, reached};
 use crate::{
     api::{CapabilityRevocation, HostingDeployment, HostingDevice, HostingProvider, names::REPORTER},
-    capability::Did,
+    capability::{Context, Did},
     config::{OperatorConfig, ProviderName},
     controller::{
         self,
@@ -227,7 +227,8 @@ async fn work(
         wake: wake.clone(),
         clock: clock.clone(),
     });
-    let context = actor::context(did);
+    // By right serves it only whom the provider itself gave that.
+    let context = Context::empty(did);
     let actor = Actor::new(ActorConfig { key: identity.key.clone(), context, serves, clock: clock::wall }, &link);
     let actor_endpoint = serve_actor(listener, &actor, identity.key.did().clone());
     metrics.read_link({

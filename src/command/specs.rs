@@ -2,13 +2,11 @@
 //! them.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde_json::Value;
 
 use self::stream::{Stream, items};
 use super::CommandError;
-use super::token::make::duration;
 use super::wallet::{read, shown};
 use crate::api::GROUP;
 
@@ -105,14 +103,6 @@ fn called(object: &Value) -> String {
 fn sentence(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
-
-/// A positive duration such as `720h`, or `30d`.
-fn days(text: &str) -> Result<Duration, String> {
-    let Some(days) = text.strip_suffix('d') else { return duration(text) };
-    let days: Option<u64> = days.parse().ok().filter(|days| (1..=36_500).contains(days));
-    days.map(|days| Duration::from_hours(days * 24))
-        .ok_or_else(|| "write a positive duration in days, hours, minutes or seconds, for example 30d".to_owned())
 }
 
 pub(super) mod apply;

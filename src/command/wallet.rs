@@ -1,11 +1,12 @@
 //! Keys that prove a DID, in DMS's own key files; and what the other commands need of them.
 
-use std::fs::OpenOptions;
+use std::fs::{OpenOptions, Permissions};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
 pub(super) use self::folder::ContextFile;
@@ -317,6 +318,20 @@ pub(super) fn write_new(file: &Path, bytes: &[u8]) -> Result<(), CommandError> {
         let _ = std::fs::remove_file(file);
         refused(error)
     })
+}
+
+/// Puts bytes in the place of a file at once: whoever reads it meanwhile sees either the one or the other. Without `rights`
+/// only its owner can read it.
+pub(super) fn replace(file: &Path, bytes: &[u8], rights: Option<Permissions>) -> std::io::Result<()> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut next = NamedTempFile::new_in(folder)?;
+    next.write_all(bytes)?;
+    if let Some(rights) = rights {
+        next.as_file().set_permissions(rights)?;
+    }
+    next.as_file().sync_all()?;
+    next.persist(file)?;
+    Ok(())
 }
 
 /// Writes to standard output.

@@ -14,7 +14,7 @@ use super::{
     revocation::{self, RevocationBook},
 };
 use crate::{
-    capability::{Context, Did, Nanos},
+    capability::{Did, Nanos},
     device::{
         actor::{Asked, Origin, Right, Serves},
         dms::{
@@ -46,12 +46,6 @@ pub struct OperatorActor {
     pub wake: UnboundedSender<Wake>,
     /// The time.
     pub clock: Clock,
-}
-
-/// Whom the operator trusts with what it serves by right: nobody but whom the provider gave it.
-#[must_use]
-pub const fn context(did: Did) -> Context {
-    Context { did, roots: Vec::new(), require: Vec::new(), provide: Vec::new(), revoke: Vec::new() }
 }
 
 #[derive(Clone, Copy)]
@@ -93,14 +87,14 @@ impl Serves for OperatorActor {
         self.door.admits(origin, at)
     }
 
-    async fn answer(&self, asked: Asked) -> Option<Value> {
+    async fn answer(&self, asked: &Asked) -> Option<Value> {
         let (behaviour, _) = find(&asked.via, &asked.envelope.behaviour)?;
         Some(match behaviour {
             Behaviour::Hello => json!(Hello { did: DidText::from(&self.did) }),
             Behaviour::Status => json!(self.status()),
             Behaviour::Healthcheck => json!(Outcome { ok: true, error: String::new() }),
-            Behaviour::HearOfRevocations => json!(self.hear_of_revocations(&asked)),
-            Behaviour::AskAtDoor => return self.door.answer(&asked).await,
+            Behaviour::HearOfRevocations => json!(self.hear_of_revocations(asked)),
+            Behaviour::AskAtDoor => return self.door.answer(asked).await,
         })
     }
 }

@@ -424,6 +424,11 @@ impl Context {
         target(&found)
     }
 
+    /// The labels of a namespace, once the watch has shown it.
+    pub fn labels_of(&self, namespace: &str) -> Option<BTreeMap<String, String>> {
+        self.namespaces.find(|found| found.name_any() == namespace).map(|found| found.labels().clone())
+    }
+
     /// What the owners of all devices have granted.
     #[must_use]
     pub fn grants(&self) -> Vec<Token> {

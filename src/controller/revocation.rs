@@ -28,11 +28,8 @@ use super::{
 };
 use crate::{
     api::{CapabilityRevocation, CapabilityRevocationStatus, ConditionType, Reason, names::FIELD_MANAGER},
-    capability::{Capability, Did, Nanos, Refusal, RevocationKey, Token, verify_revocation},
-    device::{
-        actor::Said,
-        dms::{AnchorRequest, TokenList, path},
-    },
+    capability::{Did, Nanos, Refusal, RevocationKey, Token, verify_revocation},
+    device::dms::TokenList,
     plan::{
         conditions::{Outcome, conditions},
         retention::REVOCATIONS_PER_NAMESPACE,
@@ -142,13 +139,9 @@ async fn take_in(object: &CapabilityRevocation, revocation: &Revocation, context
 
 /// Tells everybody who listens. Whom it does not reach is told by whoever asks there next.
 async fn tell(revocation: &Revocation, context: &Context) {
-    let paths = (Capability::parse(path::TOPIC_REVOCATION), Capability::parse(path::CAP_REVOKE_BROADCAST));
-    let (Ok(topic), Ok(behaviour), Ok(token)) = (paths.0, paths.1, serde_json::from_str(&revocation.token)) else {
-        return;
-    };
-    let message = json!(AnchorRequest { token: TokenList { list: vec![token] } });
-    let said = Said { topic: &topic, behaviour: &behaviour, message: &message };
-    match context.broadcaster.tell(said, &context.grants(), context.clock.now()).await {
+    let Ok(token) = serde_json::from_str(&revocation.token) else { return };
+    let list = TokenList { list: vec![token] };
+    match context.broadcaster.tell_of_revocations(list, &context.grants(), context.clock.now()).await {
         Ok(()) => {
             tracing::info!(issuer = %revocation.key.issuer, subject = %revocation.key.subject, "told of a revocation");
         }

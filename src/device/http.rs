@@ -16,7 +16,7 @@ use super::{
     CallError, DeviceTarget,
     libp2p::{AHEAD, random, tokens},
 };
-use crate::capability::{ActorId, Did, Envelope, Handle, Key, MAX_ENVELOPE, Nanos};
+use crate::capability::{ActorId, Did, Envelope, Handle, Key, MAX_ENVELOPE, Nanos, on_one_line};
 
 /// Where an actor takes envelopes, below the address of its service.
 pub const ACTOR: &str = "v1/actor";
@@ -224,7 +224,7 @@ fn words(body: &[u8]) -> String {
     }
     let said = serde_json::from_slice(body).map(|Said { message }| message);
     let text = said.unwrap_or_else(|_| String::from_utf8_lossy(body).into_owned());
-    text.trim().chars().take(LONGEST_REASON).map(|each| if each.is_control() { ' ' } else { each }).collect()
+    on_one_line(&text.trim().chars().take(LONGEST_REASON).collect::<String>())
 }
 
 /// The error without the address, which stands in the sentence already.

@@ -10,4 +10,11 @@ pub mod http;
 pub mod libp2p;
 pub mod node;
 
+/// Fresh random bytes.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], getrandom::Error> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes)
+}
+
 pub use client::{CallError, DeviceClient, DeviceTarget, PreparedCall};

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{
     api::{
-        Permission,
+        AcceptedRevision, Permission,
         digest::{SpecDigest, spec_digest},
     },
     capability::{
@@ -71,6 +71,13 @@ pub struct Highest {
     pub time: Nanos,
     /// Its digest.
     pub digest: String,
+}
+
+impl From<&AcceptedRevision> for Highest {
+    /// As a status records it, cut to whole seconds.
+    fn from(AcceptedRevision { digest, signer: _, time, not_after: _ }: &AcceptedRevision) -> Self {
+        Self { time: Nanos::from_timestamp(time.0), digest: digest.clone() }
+    }
 }
 
 /// By what a spec is judged.

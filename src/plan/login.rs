@@ -20,6 +20,7 @@ use crate::{
     api::{
         Reason,
         door::{Challenge, ChallengeRequest, Declined, GrantAction, GrantRequest, NOTICE},
+        names::is_label,
     },
     capability::{Action, Capability, Did, Key, Minting, Nanos, Token},
 };
@@ -221,16 +222,6 @@ pub fn read<T: DeserializeOwned>(message: &[u8], what: &str) -> Result<T, Declin
             format!("the request of a {what} can't be read: {error}. Use a `kubectl hosting` of this version");
         Declined::new(Reason::RequestMalformed, message)
     })
-}
-
-/// Whether a text is a DNS label, as the names of namespaces are.
-#[must_use]
-pub fn is_label(text: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    text.len() <= 63
-        && text.bytes().all(|byte| plain(byte) || byte == b'-')
-        && text.bytes().next().is_some_and(plain)
-        && text.bytes().next_back().is_some_and(plain)
 }
 
 fn too_many(whose: &str, wait: Duration) -> Declined {

@@ -7,12 +7,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::super::CommandError;
-use super::super::token::make::is_label;
 use super::super::token::{now, read_token};
 use super::super::wallet::{print, shown};
 use super::call::Form;
 use super::place::Place;
 use super::{Caller, client, failed, patience};
+use crate::api::names::is_label;
 use crate::capability::{Action, Did, Key, Nanos, Token};
 use crate::device::dms::{PeersSelf, path, tolerant};
 use crate::device::libp2p::{Found, probe};

@@ -18,7 +18,7 @@ use crate::api::door::{
     Answer, CHALLENGE, Challenge, ChallengeRequest, GRANT, GrantAction, GrantRequest, Granted, NOTICE, Refused,
     SIGNED_PREFIX,
 };
-use crate::capability::{Awaited, Capability, Envelope, Key, Minting, Nanos, Token, check_countersigned};
+use crate::capability::{Awaited, Capability, Envelope, Key, Minting, Nanos, Token, check_countersigned, on_one_line};
 use crate::command::devices::client;
 use crate::device::http::{AskError, HttpClient};
 use crate::device::libp2p::DmsClient;
@@ -228,5 +228,5 @@ impl<'a> Exchange<'a> {
 
 /// Text of somebody else on one line, without what a terminal obeys.
 pub(super) fn printable(text: &str) -> String {
-    text.trim_end_matches('.').chars().map(|each| if each.is_control() { ' ' } else { each }).collect()
+    on_one_line(text.trim_end_matches('.'))
 }

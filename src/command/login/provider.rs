@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::super::CommandError;
 use super::super::confirm::confirmed;
-use super::super::token::make::is_label;
 use crate::api::HostingProvider;
+use crate::api::names::is_label;
 use crate::capability::Did;
 use crate::device::http;
 

@@ -12,6 +12,7 @@ use kube::{Api, ResourceExt as _};
 use serde_json::Value;
 
 use super::super::CommandError;
+use super::super::token::make::duration;
 use super::super::token::now;
 use super::super::wallet::print;
 use super::cluster::Cluster;
@@ -20,7 +21,7 @@ use super::follow::{Awaited, follow};
 use super::signer::Hand;
 use super::signing::{Signed, Signing};
 use super::stream::Stream;
-use super::{Files, days, in_namespace, is_deployment, name_of, objects, text};
+use super::{Files, in_namespace, is_deployment, name_of, objects, text};
 use crate::api::names::FIELD_MANAGER_OF_PEOPLE;
 
 const SIGNS: &str = "What is not signed is signed, and all of it where a key is named. Exit codes: 0 every HostingDeployment is \
@@ -45,7 +46,7 @@ pub struct Args {
     #[arg(long)]
     force_conflicts: bool,
     /// How long Ready is waited for, for example 5m.
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = days)]
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
     timeout: Duration,
     /// Apply, and do not wait.
     #[arg(long)]

@@ -14,6 +14,7 @@ use kube::runtime::watcher::watch_object;
 use super::super::CommandError;
 use super::super::wallet::print;
 use crate::api::{ConditionType, HostingDeploymentStatus};
+use crate::capability::on_one_line;
 
 /// An object whose end is waited for.
 pub(super) struct Awaited {
@@ -110,7 +111,7 @@ impl Shown<'_> {
 fn line(condition: &Condition, colours: bool) -> String {
     let Condition { type_, status, reason, message, last_transition_time: _, observed_generation: _ } = condition;
     // A message may quote what a device said, and this goes to a terminal.
-    let message: String = message.chars().map(|shown| if shown.is_control() { ' ' } else { shown }).collect();
+    let message = on_one_line(message);
     let wanted = !matches!(type_.as_str(), "Stalled" | "Reconciling");
     let code = match status.as_str() {
         "True" if wanted => "32",

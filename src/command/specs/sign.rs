@@ -2,24 +2,23 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::ValueEnum;
 use serde_json::Value;
-use tempfile::NamedTempFile;
 
 use super::super::CommandError;
+use super::super::token::make::duration;
 use super::super::token::now;
-use super::super::wallet::{print, shown};
+use super::super::wallet::{self, print, shown};
 use super::content::{Supplied, config_maps};
 use super::renew::{Renewal, renew};
 use super::signer::Hand;
 use super::signing::{Signed, Signing};
 use super::stream::Stream;
-use super::{days, objects, read_stream};
+use super::{objects, read_stream};
 
 const RENDER_FIRST: &str = "The stream is printed as it came, comments and all, with every HostingDeployment in it signed: \
     only namespace, owner, release and invocation are written. Render first, then sign: a name prefix, substitution or \
@@ -53,7 +52,7 @@ pub struct Args {
     #[arg(long, requires = "within", conflicts_with_all = ["namespace", "content", "refresh", "in_place"])]
     renew: bool,
     /// With --renew: sign again what ends within this time, for example 30d.
-    #[arg(long, value_name = "DURATION", requires = "renew", value_parser = days)]
+    #[arg(long, value_name = "DURATION", requires = "renew", value_parser = duration)]
     within: Option<Duration>,
     /// Form of the output. Absent: as the text came; with --renew, lines for people.
     #[arg(short, long, value_enum, conflicts_with = "in_place")]
@@ -184,13 +183,8 @@ pub(super) fn replace(file: &Path, text: &str) -> Result<(), CommandError> {
     let write = || {
         // What a link leads to is replaced, not the link.
         let target = fs::canonicalize(file)?;
-        let folder = target.parent().unwrap_or_else(|| Path::new("."));
-        let mut next = NamedTempFile::new_in(folder)?;
-        next.write_all(text.as_bytes())?;
-        next.as_file().set_permissions(fs::metadata(&target)?.permissions())?;
-        next.as_file().sync_all()?;
-        next.persist(&target).map_err(|error| error.error)?;
-        Ok(())
+        let rights = fs::metadata(&target)?.permissions();
+        wallet::replace(&target, text.as_bytes(), Some(rights))
     };
     write().map_err(|error: std::io::Error| {
         CommandError::because(format!("{} could not be written and is as it was", file.display()), error)

@@ -36,7 +36,7 @@ impl Trust {
                 let audience = audience.clone().unwrap_or_else(|| context.did.clone());
                 Some((context, audience))
             }
-            (None, Some(audience)) => Some((alone(audience), audience.clone())),
+            (None, Some(audience)) => Some((Context::empty(audience.clone()), audience.clone())),
             (None, None) => None,
         })
     }
@@ -53,11 +53,6 @@ impl Trust {
     pub(in crate::command) fn now(&self) -> Nanos {
         self.now.map_or_else(now, Nanos)
     }
-}
-
-/// A node that trusts nobody but itself.
-fn alone(did: &Did) -> Context {
-    Context { did: did.clone(), roots: Vec::new(), require: Vec::new(), provide: Vec::new(), revoke: Vec::new() }
 }
 
 pub(in crate::command) fn read_context(file: &Path) -> Result<Context, CommandError> {

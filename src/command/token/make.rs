@@ -8,6 +8,7 @@ use jiff::SignedDuration;
 
 use super::{CommandError, Signer};
 use crate::api::door::GrantAction;
+use crate::api::names::is_label;
 use crate::capability::{Capability, Did, Key, MAX_LINKS, MintError, Minting, Nanos, Token};
 
 /// What a provider needs on a device.
@@ -207,14 +208,8 @@ impl Part {
     }
 }
 
-/// Whether Kubernetes takes it for the name of a namespace.
-pub(in crate::command) fn is_label(name: &str) -> bool {
-    !name.is_empty()
-        && name.len() <= 63
-        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-        && !name.starts_with('-')
-        && !name.ends_with('-')
-}
+/// A hundred years.
+const MOST_DAYS: u64 = 36_500;
 
 /// How many links may hang below `token`, by the depth of each link of its chain; `None`: no link limits it.
 pub(in crate::command) fn links_left(token: &Token) -> Option<u64> {
@@ -235,9 +230,9 @@ fn not_made(error: MintError) -> CommandError {
 
 /// A positive duration such as `720h` or `30d`.
 pub(in crate::command) fn duration(text: &str) -> Result<Duration, String> {
-    let days = text.strip_suffix('d').and_then(|days| days.parse::<u32>().ok()).map(|days| u64::from(days) * 86_400);
+    let days = text.strip_suffix('d').and_then(|days| days.parse::<u64>().ok()).filter(|days| *days <= MOST_DAYS);
     let parsed: Option<Duration> = match days {
-        Some(seconds) => Some(Duration::from_secs(seconds)),
+        Some(days) => Some(Duration::from_hours(days * 24)),
         None => text.parse::<SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok()),
     };
     parsed.filter(|duration| !duration.is_zero()).ok_or_else(|| {

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::make::is_label;
 use super::{CommandError, Signer, read_token};
+use crate::api::names::is_label;
 use crate::api::{CapabilityRevocation, CapabilityRevocationSpec};
 use crate::capability::{Key, Nanos, Reason, Token, verify_revocation};
 

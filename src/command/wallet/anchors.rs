@@ -2,13 +2,14 @@
 //! stays as it is.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use super::super::CommandError;
 use super::folder::{Folder, Name};
+use super::replace;
 use crate::capability::{Capability, Context, Did, Nanos, Token};
 
 const PROVIDE: &str = "provide";
@@ -47,13 +48,7 @@ impl Anchors {
     /// The context of a key, to be changed: it must be of this DID. It is new, when there is none.
     pub(in crate::command) fn of(folder: &Folder, name: &Name, did: &Did) -> Result<Self, CommandError> {
         let file = folder.place_for_context(name)?;
-        let new = Context {
-            did: did.clone(),
-            roots: Vec::new(),
-            require: Vec::new(),
-            provide: Vec::new(),
-            revoke: Vec::new(),
-        };
+        let new = Context::empty(did.clone());
         let anchors = Self::read(folder, name)?.unwrap_or(Self { file, json: None, context: new });
         if anchors.context.did == *did {
             return Ok(anchors);
@@ -91,7 +86,11 @@ impl Anchors {
         };
         // A link to a file elsewhere stays one.
         let target = fs::canonicalize(&file).unwrap_or_else(|_| file.clone());
-        replace(&target, &bytes).map_err(|error| failed(&file, "written", error))?;
+        let kept = || {
+            replace(&target, &bytes, None)?;
+            File::open(target.parent().unwrap_or(&target))?.sync_all()
+        };
+        kept().map_err(|error| failed(&file, "written", error))?;
         Ok(file)
     }
 }
@@ -134,16 +133,6 @@ fn is_superfluous(old: &Token, new: &Token) -> bool {
         && old.depth() != 0
         && (new.depth() == 0 || old.depth() <= new.depth())
         && old.capabilities().iter().all(gives)
-}
-
-/// Writes a file that only its owner can read, whole or not at all.
-fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut new = tempfile::NamedTempFile::new_in(folder)?;
-    new.write_all(bytes)?;
-    new.as_file().sync_all()?;
-    new.persist(file)?;
-    File::open(folder)?.sync_all()
 }
 
 /// Whether it can still be used.

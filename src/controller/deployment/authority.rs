@@ -177,8 +177,7 @@ fn untold(kept: &[Revision], rules: &Rules<'_>) -> Vec<(Revision, Accepted)> {
 
 /// The newest statement that the status says was accepted, cut to whole seconds.
 pub(super) fn recorded_highest(subject: &Subject) -> Option<Highest> {
-    let AcceptedRevision { digest, signer: _, time, not_after: _ } = subject.status.accepted_revision.as_ref()?;
-    Some(Highest { time: Nanos::from_timestamp(time.0), digest: digest.clone() })
+    subject.status.accepted_revision.as_ref().map(Highest::from)
 }
 
 fn is_recorded(subject: &Subject, accepted: &Accepted) -> bool {

@@ -385,13 +385,7 @@ fn admitted(subject: &Subject, context: &Context, served: &Served) -> Result<(),
         let message = format!("HostingProvider {namespace}/{name} does not exist any more; it is awaited");
         return Err(Fault::wait(Reason::ProviderNotReady, message));
     }
-    let labels = context
-        .namespaces
-        .state()
-        .into_iter()
-        .find(|namespace| namespace.name_any() == subject.namespace)
-        .map(|namespace| namespace.labels().clone());
-    let Some(labels) = labels else {
+    let Some(labels) = context.labels_of(&subject.namespace) else {
         let message = format!("the labels of namespace {} were not read yet", subject.namespace);
         return Err(Fault::wait(Reason::ProviderNotReady, message));
     };

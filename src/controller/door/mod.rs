@@ -25,7 +25,10 @@ use crate::{
         door::{Declined, Granted, Refused},
     },
     capability::{self, Did},
-    device::actor::{Asked, Origin},
+    device::{
+        actor::{Asked, Origin},
+        random,
+    },
     plan::{
         authorise::SKEW,
         challenge::{Challenger, Claim},
@@ -236,9 +239,8 @@ fn policy<'a>(context: &'a Context, served: &'a Served, admits: &'a dyn Fn(&str)
 
 /// Whether the provider takes deployments from a namespace, as the watch shows it.
 fn admits(context: &Context, served: &Served, namespace: &str) -> bool {
-    let found = context.namespaces.find(|found| found.metadata.name.as_deref() == Some(namespace));
-    let labels = |found: Arc<k8s_openapi::api::core::v1::Namespace>| found.metadata.labels.clone().unwrap_or_default();
-    found.is_some_and(|found| namespace_allowed(&served.spec, &context.settings.namespace, namespace, &labels(found)))
+    let labels = context.labels_of(namespace);
+    labels.is_some_and(|labels| namespace_allowed(&served.spec, &context.settings.namespace, namespace, &labels))
 }
 
 fn value(answer: &impl Serialize) -> Result<Value, Declined> {
@@ -249,12 +251,6 @@ fn value(answer: &impl Serialize) -> Result<Value, Declined> {
 #[allow(clippy::needless_pass_by_value)]
 fn unwritable(error: serde_json::Error) -> Declined {
     Declined::new(Reason::RequestMalformed, format!("the answer could not be written down: {error}"))
-}
-
-fn random<const N: usize>() -> Result<[u8; N], getrandom::Error> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes)?;
-    Ok(bytes)
 }
 
 fn no_random(error: getrandom::Error) -> Declined {

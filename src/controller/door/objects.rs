@@ -193,9 +193,7 @@ async fn highest(
         unavailable("looked up", target)
     })?;
     let recorded = before.and_then(|before| status_of(before).ok()?.accepted_revision);
-    let recorded =
-        recorded.map(|accepted| Highest { time: Nanos::from_timestamp(accepted.time.0), digest: accepted.digest });
-    Ok(buried.into_iter().chain(recorded).max_by_key(|highest| highest.time))
+    Ok(buried.into_iter().chain(recorded.as_ref().map(Highest::from)).max_by_key(|highest| highest.time))
 }
 
 /// The object as it is written: what was signed, its names, and labels and annotations that are not the operator's.

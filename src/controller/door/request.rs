@@ -1,8 +1,8 @@
 //! What is asked at the door, by the name of the behaviour.
 
-use crate::{
-    api::door::{CHALLENGE, GRANT},
-    plan::login::is_label,
+use crate::api::{
+    door::{CHALLENGE, GRANT},
+    names::is_label,
 };
 
 /// Longest name of a HostingDeployment.

@@ -5,13 +5,18 @@ use std::{
     time::Duration,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     capability::{
-        Capability, Did, Envelope, Handle, Key, MAX_CAPABILITIES, MintError, Minting, Nanos, Token, token_list,
+        Capability, Did, Envelope, Handle, Key, MAX_CAPABILITIES, MintError, Minting, Nanos, PathError, Token,
+        token_list,
     },
-    device::libp2p::{Link, PublishError, SendError, WeakLink},
+    device::{
+        dms::{AnchorRequest, TokenList, path},
+        libp2p::{Link, PublishError, SendError, WeakLink},
+        random,
+    },
 };
 
 /// How long a broadcast holds: nodes pass it on, and their clocks differ.
@@ -51,6 +56,9 @@ pub enum BroadcastError {
     /// The token that goes with it could not be made.
     #[error("the right to broadcast could not be written down")]
     Mint(#[from] MintError),
+    /// A name in it is no capability.
+    #[error("it could not be named")]
+    Path(#[from] PathError),
     /// The system gives no random bytes.
     #[error("the system gives no random bytes: {0}")]
     Random(getrandom::Error),
@@ -106,6 +114,22 @@ impl Broadcaster {
         Ok(link.publish(topic.as_str(), envelope.sign(&self.key).to_json()).await?)
     }
 
+    /// Tells those who listen for it what was taken back, as [`Self::tell`] does.
+    ///
+    /// # Errors
+    /// [`BroadcastError`]. Nobody was told then.
+    pub async fn tell_of_revocations(
+        &self,
+        token: TokenList,
+        grants: &[Token],
+        now: Nanos,
+    ) -> Result<(), BroadcastError> {
+        let topic = Capability::parse(path::TOPIC_REVOCATION)?;
+        let behaviour = Capability::parse(path::CAP_REVOKE_BROADCAST)?;
+        let message = json!(AnchorRequest { token });
+        self.tell(Said { topic: &topic, behaviour: &behaviour, message: &message }, grants, now).await
+    }
+
     /// Tells one actor that is connected; nobody is dialled. Whether it took it is not known.
     ///
     /// # Errors
@@ -120,7 +144,7 @@ impl Broadcaster {
             topics: Vec::new(),
             expires,
             depth: 0,
-            nonce: random()?,
+            nonce: random().map_err(BroadcastError::Random)?,
         };
         let envelope = Envelope {
             to: Handle::of(to, Some(host.to_owned()), Some(inbox.to_owned())),
@@ -149,7 +173,7 @@ impl Broadcaster {
                 topics: vec![said.topic.clone()],
                 expires: chain.map_or(expires, |grant| expires.min(grant.not_after())),
                 depth: 0,
-                nonce: random()?,
+                nonce: random().map_err(BroadcastError::Random)?,
             };
             Token::broadcast(&self.key, minting, chain).map_err(BroadcastError::from)
         };
@@ -167,10 +191,4 @@ impl Broadcaster {
         }
         Ok(list)
     }
-}
-
-fn random() -> Result<[u8; 12], BroadcastError> {
-    let mut nonce = [0; 12];
-    getrandom::fill(&mut nonce).map_err(BroadcastError::Random)?;
-    Ok(nonce)
 }

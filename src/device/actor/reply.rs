@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     capability::{Action, Capability, Did, Envelope, Handle, Key, Minting, Token, token_list},
-    device::libp2p::Spoil,
+    device::{libp2p::Spoil, random},
 };
 
 /// A frame on its way out.
@@ -92,8 +92,6 @@ fn tokens(key: &Key, request: &Envelope, sender: &Did, continuation: &str) -> Ve
         .map(Some)
         .chain([None])
         .filter_map(|chain| {
-            let mut nonce = [0; 12];
-            getrandom::fill(&mut nonce).ok()?;
             let minting = Minting {
                 subject: key.did().clone(),
                 audience: Some(sender.clone()),
@@ -101,7 +99,7 @@ fn tokens(key: &Key, request: &Envelope, sender: &Did, continuation: &str) -> Ve
                 topics: Vec::new(),
                 expires: request.expires,
                 depth: 0,
-                nonce,
+                nonce: random().ok()?,
             };
             Token::invoke(key, minting, chain).ok()
         })

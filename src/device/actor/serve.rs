@@ -105,7 +105,7 @@ pub trait Serves: Send + Sync + 'static {
     }
 
     /// Acts, and says what to answer; `None` for nothing at all.
-    async fn answer(&self, asked: Asked) -> Option<Value>;
+    async fn answer(&self, asked: &Asked) -> Option<Value>;
 }
 
 /// How an actor is set up.
@@ -237,15 +237,16 @@ impl Inner {
         let at = clock();
         let find = |via: &Via, name: &str| Some(((), serves.right(via, name)?));
         let Judged { envelope, behaviour: (), sender, slot } = judge(arrived, context, &self.limits, find, at)?;
-        let asked = Asked { envelope: envelope.clone(), sender: sender.clone(), via: arrived.via.clone(), origin, at };
-        let answer = serves.answer(asked).await;
+        let asked = Asked { envelope, sender, via: arrived.via.clone(), origin, at };
+        let answer = serves.answer(&asked).await;
         // Who has its reply may ask for the next thing, so it must not count any more then.
         drop(slot);
         let Some(payload) = answer else {
             self.count("Unanswered");
             return Ok(None);
         };
-        Ok(Some(Taken { request: envelope, sender, payload }))
+        let Asked { envelope: request, sender, via: _, origin: _, at: _ } = asked;
+        Ok(Some(Taken { request, sender, payload }))
     }
 
     async fn serve(&self, frame: InboundFrame) {

@@ -43,7 +43,7 @@ impl Serves for Echo {
         }
     }
 
-    async fn answer(&self, asked: Asked) -> Option<Value> {
+    async fn answer(&self, asked: &Asked) -> Option<Value> {
         self.0.acquire().await.ok()?.forget();
         Some(
             json!({"told": serde_json::from_slice::<Value>(&asked.envelope.message).ok()?, "by": asked.sender.as_str()}),

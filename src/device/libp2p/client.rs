@@ -365,10 +365,7 @@ fn now() -> Nanos {
 }
 
 pub(in crate::device) fn random<const N: usize>(target: &DeviceTarget) -> Result<[u8; N], CallError> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| not_sent(target, format!("the system gives no random bytes: {error}")))?;
-    Ok(bytes)
+    crate::device::random().map_err(|error| not_sent(target, format!("the system gives no random bytes: {error}")))
 }
 
 fn not_sent(target: &DeviceTarget, cause: impl Into<String>) -> CallError {

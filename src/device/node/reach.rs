@@ -10,7 +10,8 @@ use tokio::{
 use crate::{
     capability::{Key, Nanos, Token},
     device::{
-        actor::{BroadcastError, Broadcaster, Said},
+        actor::{BroadcastError, Broadcaster},
+        dms::TokenList,
         libp2p::{Link, Spoiling, WeakLink},
     },
 };
@@ -98,8 +99,13 @@ impl Reach {
         Ok(link.connect(address, CONNECT_WITHIN).await?)
     }
 
-    /// Tells everybody who listens to a topic, with what others have granted beside the own right.
-    pub(super) async fn tell(&self, said: Said<'_>, grants: &[Token], now: Nanos) -> Result<(), Unreached> {
-        Ok(self.broadcaster.tell(said, grants, now).await?)
+    /// Tells everybody who listens what was taken back, with what others have granted beside the own right.
+    pub(super) async fn tell_of_revocations(
+        &self,
+        tokens: TokenList,
+        grants: &[Token],
+        now: Nanos,
+    ) -> Result<(), Unreached> {
+        Ok(self.broadcaster.tell_of_revocations(tokens, grants, now).await?)
     }
 }

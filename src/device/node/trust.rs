@@ -31,7 +31,7 @@ pub(super) enum Addition {
 
 impl Addition {
     fn into_context(self, did: Did) -> Context {
-        let mut context = empty(did);
+        let mut context = Context::empty(did);
         match self {
             Self::Require(tokens) => context.require = tokens,
             Self::Provide(tokens) => context.provide = tokens,
@@ -63,7 +63,7 @@ pub(super) struct Trust {
 impl Trust {
     /// Puts what was added before on top of the given context. What has expired since or was revoked is left out.
     pub(super) fn open(directory: &Path, given: Context, now: Nanos) -> Result<Self, StateError> {
-        let mut added = empty(given.did.clone());
+        let mut added = Context::empty(given.did.clone());
         let mut current = given;
         for one in one_by_one(read(&directory.join(FILE), &current.did)?) {
             if let Err(refusal) = current.extend(one.clone(), now).and_then(|()| added.extend(one, now)) {
@@ -98,10 +98,6 @@ impl Trust {
     }
 }
 
-fn empty(did: Did) -> Context {
-    Context { did, roots: Vec::new(), require: Vec::new(), provide: Vec::new(), revoke: Vec::new() }
-}
-
 /// Each anchor by itself, revocations first, so that one that does not hold any more costs no other.
 fn one_by_one(context: Context) -> impl Iterator<Item = Context> {
     let Context { did, roots: _, require, provide, revoke } = context;
@@ -112,7 +108,7 @@ fn one_by_one(context: Context) -> impl Iterator<Item = Context> {
 }
 
 fn read(path: &Path, own: &Did) -> Result<Context, StateError> {
-    let Some(value) = durable::read(path, SCHEMA)? else { return Ok(empty(own.clone())) };
+    let Some(value) = durable::read(path, SCHEMA)? else { return Ok(Context::empty(own.clone())) };
     let context = value.get("context").map(Value::to_string).unwrap_or_default();
     let context = Context::parse(context.as_bytes()).map_err(|refusal| StateError::damaged(path, &refusal))?;
     if context.did != *own {

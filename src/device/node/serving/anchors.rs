@@ -1,7 +1,5 @@
 //! The node's anchors, seen and changed from afar.
 
-use serde_json::json;
-
 use super::{
     super::{
         Served,
@@ -10,11 +8,8 @@ use super::{
     request,
 };
 use crate::{
-    capability::{Capability, Context, MAX_CAPABILITIES, Token},
-    device::{
-        actor::Said,
-        dms::{AnchorRequest, Anchors, AnchorsRequest, DidText, RevokeBroadcastReply, TokenList, path},
-    },
+    capability::{Context, MAX_CAPABILITIES, Token},
+    device::dms::{AnchorRequest, Anchors, AnchorsRequest, DidText, RevokeBroadcastReply, TokenList},
 };
 
 /// What a list of tokens has beside them, and each of them beside itself.
@@ -56,14 +51,11 @@ impl Served {
         let mut tokens_count = 0;
         let told = async {
             let AnchorsRequest { context: _ } = request(message)?;
-            let parse = |path| Capability::parse(path).map_err(|error| error.to_string());
-            let (topic, behaviour) = (parse(path::TOPIC_REVOCATION)?, parse(path::CAP_REVOKE_BROADCAST)?);
             let (trusted, now) = (self.trust.current(), self.lifecycle.now());
             let Context { revoke, provide, .. } = &*trusted;
             for some in lists(revoke.iter().filter(|token| token.not_after() >= now)) {
-                let message = json!(AnchorRequest { token: TokenList::of(&some) });
-                let said = Said { topic: &topic, behaviour: &behaviour, message: &message };
-                self.reach()?.tell(said, provide, now).await.map_err(|error| error.to_string())?;
+                let told = self.reach()?.tell_of_revocations(TokenList::of(&some), provide, now).await;
+                told.map_err(|error| error.to_string())?;
                 tokens_count += u64::try_from(some.len()).unwrap_or(u64::MAX);
             }
             Ok(())
