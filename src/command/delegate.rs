@@ -36,7 +36,7 @@ pub struct Args {
     /// Name of the one object that it is for. Absent: all.
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
-    /// How long it is valid, for example 30d. Absent: as long as the grant.
+    /// How long it is valid, for example 30d; never longer than the grant. Absent: as long as the grant.
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     lifetime: Option<Duration>,
     /// How often it may be passed on again.
@@ -62,7 +62,6 @@ pub(super) struct Wanted {
     pub(super) provider: Option<Did>,
     /// Links that must be able to hang below.
     pub(super) links: u64,
-    pub(super) until: Option<Nanos>,
 }
 
 pub fn run(args: Args) -> Result<ExitCode, CommandError> {
@@ -76,13 +75,18 @@ pub fn run(args: Args) -> Result<ExitCode, CommandError> {
         only,
         provider,
         links: max_delegations + 2,
-        until: lifetime.map(|lifetime| now.plus(lifetime)),
     };
     let none = || {
         CommandError::new(format!("the key {name} holds no grant: ask for one with `kubectl hosting login PROVIDER`"))
     };
     let anchors = Anchors::read(&folder, &name)?.ok_or_else(none)?;
     let (grant, capabilities) = wanted.of(&anchors.context.provide, now)?;
+    // Thirty days of a grant for thirty days are over after it.
+    let fits = |lifetime: &Duration| now.plus(*lifetime) <= grant.not_after();
+    if lifetime.is_some_and(|lifetime| !fits(&lifetime)) {
+        eprintln!("The grant ends earlier than --for says: what is passed on ends with it.");
+    }
+    let lifetime = lifetime.filter(fits);
     let key = open_key(&folder.key(&name))?;
     let part = Part { to, capabilities, lifetime, max_delegations };
     let token = part.token(&key, grant, now, random()?)?;
@@ -187,9 +191,6 @@ impl Wanted {
         }
         if is_over(grant, now) {
             return Err(format!("expired at {}", grant.not_after()));
-        }
-        if self.until.is_some_and(|until| until > grant.not_after()) {
-            return Err(format!("ends at {}, before that: lower --for", grant.not_after()));
         }
         if links_left(grant).is_some_and(|left| left < self.links) {
             return Err(format!("may be passed on {} times in a row, and that is too few", delegations(grant)));

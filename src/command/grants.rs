@@ -54,6 +54,8 @@ pub(super) struct Row {
     capabilities: Vec<String>,
     pub(super) expires: String,
     expired: bool,
+    /// This wallet took it back; whether a provider took a grant back is not known here.
+    revoked: bool,
     /// How often it may still be passed on.
     delegations: u64,
 }
@@ -87,6 +89,7 @@ impl Row {
             capabilities: token.capabilities().iter().map(ToString::to_string).collect(),
             expires: token.not_after().to_string(),
             expired: is_over(token, now),
+            revoked: false,
             delegations: delegations(token),
         };
         places.into_iter().map(row).collect()
@@ -136,7 +139,10 @@ fn held(folder: &Folder, name: Option<&Name>) -> Result<Vec<Row>, CommandError> 
 
 fn passed_on(folder: &Folder, name: Option<&Name>) -> Result<Vec<Row>, CommandError> {
     let all = Delegated::all(folder, name)?;
-    Ok(all.iter().flat_map(|Delegated { key, token, .. }| Row::of(key, token, now())).collect())
+    let rows = all.iter().flat_map(|Delegated { key, token, revoked }| {
+        Row::of(key, token, now()).into_iter().map(|row| Row { revoked: *revoked, ..row })
+    });
+    Ok(rows.collect())
 }
 
 /// The rows in columns.
@@ -163,9 +169,14 @@ fn table(rows: &[Row], delegated: bool) -> String {
             capabilities: _,
             expires,
             expired,
+            revoked,
             delegations,
         } = row;
-        let over = if *expired { " (over)" } else { "" };
+        let over = match (revoked, expired) {
+            (true, _) => " (revoked)",
+            (false, true) => " (over)",
+            (false, false) => "",
+        };
         [
             id.clone(),
             key.clone(),

@@ -51,7 +51,7 @@ pub async fn run(args: Args) -> Result<ExitCode, CommandError> {
             (issuer_of(&folder, &token, name.as_ref())?, token)
         }
         which => {
-            let Delegated { key, token } = delegation(&folder, which.as_deref(), name.as_ref())?;
+            let Delegated { key, token, revoked: _ } = delegation(&folder, which.as_deref(), name.as_ref())?;
             (key, token)
         }
     };
@@ -60,13 +60,15 @@ pub async fn run(args: Args) -> Result<ExitCode, CommandError> {
     let json = String::from_utf8_lossy(&revocation.to_json()).into_owned();
     let object = object(&format!("revoked-{}", delegated::id(&revocation)), namespace.as_deref(), json)?;
     if apply {
-        return put(&object, &revocation).await.map(|()| ExitCode::SUCCESS);
+        put(&object, &revocation).await?;
+    } else {
+        let text = yaml_of(&object)?;
+        match out {
+            Some(file) => write_new(&file, text.as_bytes())?,
+            None => print(&text)?,
+        }
     }
-    let text = yaml_of(&object)?;
-    match out {
-        Some(file) => write_new(&file, text.as_bytes())?,
-        None => print(&text)?,
-    }
+    Delegated::note_revoked(&folder, &name, &revocation)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -100,6 +102,9 @@ fn issuer_of(folder: &Folder, token: &Token, name: Option<&Name>) -> Result<Name
 /// What was passed on and is meant.
 fn delegation(folder: &Folder, which: Option<&str>, name: Option<&Name>) -> Result<Delegated, CommandError> {
     let mut all = Delegated::all(folder, name)?;
+    if which.is_none() {
+        all.retain(|delegated| !delegated.revoked);
+    }
     let list = "`kubectl hosting grants --delegated` lists what was passed on";
     let Some(which) = which else {
         let lines: Vec<String> = all.iter().map(line).collect();
@@ -109,7 +114,7 @@ fn delegation(folder: &Folder, which: Option<&str>, name: Option<&Name>) -> Resu
             .map(|index| all.swap_remove(index))
             .ok_or_else(|| CommandError::new(format!("nothing was revoked: name what is to be taken back; {list}")));
     };
-    let is_meant = |Delegated { key: _, token }: &Delegated| {
+    let is_meant = |Delegated { key: _, token, revoked: _ }: &Delegated| {
         token.subject().as_str() == which || hex::encode(token.nonce()).starts_with(&which.to_ascii_lowercase())
     };
     all.retain(is_meant);
@@ -124,7 +129,7 @@ fn delegation(folder: &Folder, which: Option<&str>, name: Option<&Name>) -> Resu
     }
 }
 
-fn line(Delegated { key, token }: &Delegated) -> String {
+fn line(Delegated { key, token, revoked: _ }: &Delegated) -> String {
     let paths: Vec<_> = token.capabilities().iter().map(ToString::to_string).collect();
     format!("{}  {key} → {}  {}  until {}", delegated::id(token), token.subject(), paths.join(" "), token.not_after())
 }

@@ -37,10 +37,23 @@ fn is_summary(condition: &Condition) -> bool {
         .any(|kind| kind.as_str() == condition.type_)
 }
 
-/// Publishes one Event.
+/// Publishes one Event. What repeats within minutes is counted at the first, whose note stays.
 pub async fn publish(
     context: &Context,
     about: &ObjectReference,
+    warning: bool,
+    reason: &str,
+    action: &str,
+    note: &str,
+) {
+    publish_related(context, about, None, warning, reason, action, note).await;
+}
+
+/// The same with the other object that it is about, too: for each of these it is an Event of its own.
+pub async fn publish_related(
+    context: &Context,
+    about: &ObjectReference,
+    related: Option<ObjectReference>,
     warning: bool,
     reason: &str,
     action: &str,
@@ -55,7 +68,7 @@ pub async fn publish(
         reason: reason.to_owned(),
         note: Some(note[..end].to_owned()),
         action: action.to_owned(),
-        secondary: None,
+        secondary: related,
     };
     context.metrics.event(warning, reason);
     if let Err(error) = context.recorder.publish(&event, about).await {

@@ -2,7 +2,8 @@
 //! HostingDeployment, so that it can be judged again and served again.
 
 use k8s_openapi::{
-    api::apps::v1::ControllerRevision,
+    Resource as _,
+    api::{apps::v1::ControllerRevision, core::v1::ObjectReference},
     apimachinery::pkg::{apis::meta::v1::OwnerReference, runtime::RawExtension},
 };
 use kube::{
@@ -74,6 +75,18 @@ pub struct Revision {
 }
 
 impl Revision {
+    /// The object that keeps it.
+    #[must_use]
+    pub fn reference(&self, namespace: &str) -> ObjectReference {
+        ObjectReference {
+            api_version: Some(ControllerRevision::API_VERSION.to_owned()),
+            kind: Some(ControllerRevision::KIND.to_owned()),
+            namespace: Some(namespace.to_owned()),
+            name: Some(self.name.clone()),
+            ..ObjectReference::default()
+        }
+    }
+
     /// The release that it names.
     fn release(&self) -> Option<&str> {
         self.object.pointer("/spec/content/release").and_then(Value::as_str)

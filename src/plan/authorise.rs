@@ -132,6 +132,19 @@ pub enum Standing {
     Refused(Refusal),
 }
 
+impl Standing {
+    /// The statement that was accepted, be its end near, here or past.
+    #[must_use]
+    pub fn highest(&self) -> Option<Highest> {
+        match self {
+            Self::Valid(accepted) | Self::Expired { accepted, refusal: _ } => {
+                Some(Highest { time: accepted.signed, digest: accepted.digest.clone() })
+            }
+            Self::Refused(_) => None,
+        }
+    }
+}
+
 /// Judges an object given as raw JSON.
 #[must_use]
 pub fn authorise(object: &Value, rules: &Rules<'_>) -> Standing {

@@ -13,23 +13,20 @@ use crate::FEATURES;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeftOut {
     Gateway,
-    InWork,
 }
 
 impl LeftOut {
-    const ALL: [Self; 2] = [Self::Gateway, Self::InWork];
+    const ALL: [Self; 1] = [Self::Gateway];
 
     const fn tag(self) -> &'static str {
         match self {
             Self::Gateway => "gateway",
-            Self::InWork => "wip",
         }
     }
 
     const fn sentence(self) -> &'static str {
         match self {
             Self::Gateway => "the gateway is not built",
-            Self::InWork => "what they need is being built",
         }
     }
 

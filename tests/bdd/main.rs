@@ -21,6 +21,9 @@ mod cluster;
 #[path = "../it/refusals/forging.rs"]
 mod forging;
 #[allow(dead_code, reason = "shared with the other test binary, which uses all of it")]
+#[path = "../it/door/listening.rs"]
+mod listening;
+#[allow(dead_code, reason = "shared with the other test binary, which uses all of it")]
 #[path = "../it/timed.rs"]
 mod timed;
 #[allow(dead_code, reason = "shared with the other test binary, which uses all of it")]

@@ -27,7 +27,7 @@ use tokio::sync::OnceCell;
 use crate::{
     cluster::{self, eventually, shared},
     desk::{Desk, Ended},
-    steps::{door::Dealings, sign_in::SignIn},
+    steps::{door::Dealings, notices::Inbox, sign_in::SignIn},
     timed::Timed,
     world::{Tenant, deployments_of, installation_with, name, release_of},
 };
@@ -92,6 +92,7 @@ pub struct Stage {
     pub neighbour_name: String,
     pub sign_in: SignIn,
     pub dealings: Dealings,
+    pub inbox: Inbox,
     pub page: Page,
     pub other: Page,
     /// The first that was signed of the deployment that is served.
@@ -145,6 +146,7 @@ impl Stage {
             neighbour_name: String::new(),
             sign_in: SignIn::default(),
             dealings: Dealings::default(),
+            inbox: Inbox::default(),
             page: Page::new(&style),
             other: Page::new(&style),
             first: None,

@@ -104,7 +104,6 @@ Feature: 1. Authenticate
       Then the deployment is accepted as signed by the owner
       And it counts until the grant ends
 
-    @wip
     Scenario: After signing in the wallet provides the grant by itself
       Given the provider grants every DID to apply, publish, read, usage and delete in the owner's namespace for 720h
       And a page

@@ -36,7 +36,6 @@ Feature: 2. Provision
         | libp2p    |
         | HTTP      |
 
-    @wip
     Scenario: What would come of a deployment is said before it is sent
       Given the provider grants the owner the namespace for 1h
       When the owner plans a deployment of the page

@@ -30,16 +30,17 @@ Feature: 3. Billing starts
       And the object says who signed it, until when it counts, which release is served and where
       And one Event tells that its signature was verified
 
-    @wip
     Scenario: The owner is told by a message that the provider signed
       Given an owner who signed in and lets the provider send notices
       When the owner signs and applies a deployment of the page
-      Then the owner's inbox receives a notice of this deployment, signed by the provider
-      And the notice names the revision, so that a repeat is known as one
+      Then the page is served from a device
+      And the owner's inbox receives a notice of this change, signed by the provider
+      And its id names the revision, so that a repeat is known as one
 
-    @wip
     Scenario: Who did not permit notices gets none
       Given an owner who signed in and does not let the provider send notices
       When the owner signs and applies a deployment of the page
       Then the page is served from a device
-      And the owner's inbox is empty
+      When the owner signs in again and lets the provider send notices
+      And the owner signs and applies an update to another page
+      Then the first that the owner's inbox receives is a notice of this change, signed by the provider

@@ -44,7 +44,6 @@ Feature: 4. Extensions
       Then the provider refuses with DigestMismatch in an answer that it signed
       And neither the device nor the store has heard of it
 
-    @wip
     Scenario: Git is checked before anything is sent
       Given the provider grants the owner the namespace for 1h
       When the owner verifies a signed deployment that was changed after signing

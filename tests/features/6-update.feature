@@ -59,14 +59,16 @@ Feature: 6. Update
       Then the other page is served, from the same deployment on the device
       And the object says who signed it, until when it counts, which release is served and where
 
-    @wip
     Scenario: Each accepted change is told once by an Event
       When the owner signs and applies an update to another page
       Then the other page is served, from the same deployment on the device
       And two Events tell of two accepted changes
 
-    @wip
     Scenario: Each accepted change is told by a notice
       Given an owner who signed in and lets the provider send notices
       When the owner signs and applies an update to another page
-      Then the owner's inbox receives a notice of each of the two changes, signed by the provider
+      Then the other page is served, from the same deployment on the device
+      And the owner's inbox receives a notice of this change, signed by the provider
+      When the owner signs and applies an update back to the page
+      Then the page is served again, from the same deployment on the device
+      And the owner's inbox receives a notice of this change, signed by the provider

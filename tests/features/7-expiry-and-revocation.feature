@@ -47,7 +47,6 @@ Feature: 7. Until it expires or is revoked
       And the condition TokenVerified is True because of TokenExpiringSoon
       And one Event tells that the grant ends soon, and what to run
 
-    @wip
     Scenario: All that ends within 30 days is renewed in one go
       Given the provider grants the owner the namespace for 48h
       And a folder with a signed deployment and one that is good for long

@@ -28,6 +28,7 @@ use tokio::{io::AsyncWriteExt as _, process::Command};
 
 use crate::{
     cluster::{eventually, scratch, shared, within},
+    ended::Ended,
     timed::Timed,
     world::{Tenant, asked, fetch, installation, name, page},
 };
@@ -37,31 +38,6 @@ mod convicted;
 mod lost;
 
 const QUICK: [&str; 2] = ["--resync", "1s"];
-
-/// What a command ended with.
-#[derive(Debug)]
-pub struct Ended {
-    pub code: i32,
-    pub out: String,
-    pub err: String,
-}
-
-impl Ended {
-    fn done(self) -> String {
-        assert_eq!(self.code, 0, "{self:?}");
-        self.out
-    }
-
-    fn json(self) -> Value {
-        serde_json::from_str(&self.done()).unwrap()
-    }
-
-    /// Asserts the exit code, nothing on standard output, and what the sentence says.
-    fn refused(&self, code: i32, says: &str) {
-        assert_eq!((self.code, self.out.as_str()), (code, ""), "{self:?}");
-        assert!(self.err.starts_with("error: ") && self.err.contains(says), "not {says:?}: {self:?}");
-    }
-}
 
 /// Somebody with a folder and perhaps a kubeconfig.
 struct Person {
@@ -98,9 +74,7 @@ impl Person {
             .unwrap();
         // A command that does not read its input may be gone already.
         let _ = child.stdin.take().unwrap().write_all(input).await;
-        let output = child.wait_with_output().await.unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Ended { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+        Ended::from(child.wait_with_output().await.unwrap())
     }
 }
 

@@ -19,39 +19,13 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{cluster::scratch, timed::Timed, world::name};
+use crate::{cluster::scratch, ended::Ended, timed::Timed, world::name};
 
 use self::provider::{Misdeed, Provider};
 
 mod cluster;
 mod provider;
 mod wallet;
-
-/// What a command ended with.
-#[derive(Debug)]
-struct Ended {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl Ended {
-    fn done(self) -> String {
-        assert_eq!(self.code, 0, "{self:?}");
-        self.out
-    }
-
-    fn json(self) -> Value {
-        serde_json::from_str(&self.done()).unwrap()
-    }
-
-    fn refused(&self, code: i32, says: &str) {
-        assert_eq!((self.code, self.out.as_str()), (code, ""), "{self:?}");
-        let last = self.err.lines().last().unwrap_or_default();
-        assert!(last.starts_with("error: ") && last.contains(says), "not {says:?}: {self:?}");
-        assert!(!self.err.contains('\u{1b}'), "{self:?}");
-    }
-}
 
 /// Somebody with a wallet folder, and the one passphrase of all keys in it.
 struct Person {
@@ -85,10 +59,7 @@ impl Person {
     async fn run(&self, arguments: &[&str]) -> Ended {
         let mut command = self.command(env!("CARGO_BIN_EXE_dms-operator"));
         let output = command.args(arguments).env("DMS_PASSPHRASE", &self.passphrase).output().await.unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        let ended = Ended { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) };
-        assert!(!ended.out.contains(&self.passphrase) && !ended.err.contains(&self.passphrase), "{arguments:?}");
-        ended
+        Ended::from(output).without([&self.passphrase], arguments)
     }
 
     /// Runs the binary on a terminal of its own and says there what is asked for, each time after the prompt.
@@ -149,7 +120,7 @@ async fn a_new_key_is_made_and_proves_itself_over_libp2p() {
     let _timed = Timed::start();
     let (person, provider) = (Person::new(), Provider::start(Misdeed::Nothing).await);
     let line = ["login", &provider.multiaddress, "--namespace", "shop", "--yes"];
-    person.run(&line).await.refused(1, "there is no key default in the wallet: run it with --new");
+    person.run(&line).await.refused_at_last(1, "there is no key default in the wallet: run it with --new");
     assert!(!person.key("default").exists() && provider.seen(|seen| seen.challenges) == 0);
 
     let ended = person.run(&[&line[..], &["--new", "-o", "json"]].concat()).await;
@@ -174,7 +145,7 @@ async fn a_new_key_is_made_and_proves_itself_over_libp2p() {
     assert_eq!(person.provide("default"), provider.seen(|seen| seen.granted.clone()));
     let yaml = person.run(&["login", &provider.multiaddress, "-n", "blog", "-y", "-o", "yaml"]).await.done();
     assert_eq!(serde_saphyr::from_str::<Value>(&yaml).unwrap()["namespace"], "blog");
-    person.run(&[&line[..], &["--new"]].concat()).await.refused(1, "there is a key default already");
+    person.run(&[&line[..], &["--new"]].concat()).await.refused_at_last(1, "there is a key default already");
 }
 
 #[tokio::test]
@@ -184,18 +155,18 @@ async fn the_same_goes_over_http_when_the_did_is_known() {
     let owner = person.with_key("owner").await;
     let did = provider.did().to_string();
     let line = ["login", &provider.service, "-n", "shop", "-y"];
-    person.run(&line).await.refused(1, "name it with --did");
+    person.run(&line).await.refused_at_last(1, "name it with --did");
     let other = Wallet::random().unwrap().did().to_string();
     let told = person.run(&[&line[..], &["--did", &did, "-o", "json"]].concat()).await.json();
     assert_eq!((&told["did"], &told["key"]), (&json!(owner.did().as_str()), &json!("owner")));
     assert_eq!(person.provide("owner"), provider.seen(|seen| seen.granted.clone()));
     // Who listens there has not the key of another DID.
     let cheated = person.run(&[&line[..], &["--did", &other]].concat()).await;
-    cheated.refused(2, "it is from did:key:");
+    cheated.refused_at_last(2, "it is from did:key:");
     assert_eq!(person.provide("owner").len(), 1);
     let before = provider.seen(|seen| seen.challenges);
     let elsewhere = ["login", &provider.multiaddress, "-n", "shop", "-y", "--did", &other];
-    person.run(&elsewhere).await.refused(1, "nothing was asked of it");
+    person.run(&elsewhere).await.refused_at_last(1, "nothing was asked of it");
     assert_eq!(provider.seen(|seen| seen.challenges), before);
 }
 
@@ -231,7 +202,7 @@ async fn what_a_dishonest_provider_says_is_refused_and_nothing_is_kept() {
             }
             _ => person.run(&["login", &provider.multiaddress, "-n", "shop", "-y"]).await,
         };
-        ended.refused(2, says);
+        ended.refused_at_last(2, says);
         assert!(ended.err.contains(&did) && ended.err.contains("Nothing was stored"), "{ended:?}");
         assert!(!person.context("owner").exists(), "{misdeed:?} left something");
         assert_eq!(provider.seen(|seen| seen.proved.len()), usize::from(signed), "{misdeed:?}");
@@ -247,24 +218,24 @@ async fn silence_a_foreign_signature_and_a_refusal_are_told_apart() {
         person.run(&[&["login", &provider.multiaddress, "-n", "shop", "-y"], extra].concat()).await
     };
     let provider = Provider::start(Misdeed::Silent).await;
-    login(&provider, &["--timeout", "4s"]).await.refused(3, "gave no answer within ");
+    login(&provider, &["--timeout", "4s"]).await.refused_at_last(3, "gave no answer within ");
     let did = provider.did().to_string();
     let line = ["login", &provider.service, "--did", &did, "-n", "shop", "-y", "--timeout", "4s"];
-    person.run(&line).await.refused(3, "gave no answer within ");
+    person.run(&line).await.refused_at_last(3, "gave no answer within ");
 
     // Over libp2p a foreign signature is not taken for an answer; over HTTP it is one, and a wrong one.
     let provider = Provider::start(Misdeed::OtherSigner).await;
-    login(&provider, &["--timeout", "4s"]).await.refused(3, "gave no answer within ");
+    login(&provider, &["--timeout", "4s"]).await.refused_at_last(3, "gave no answer within ");
     let did = provider.did().to_string();
     let line = ["login", &provider.service, "--did", &did, "-n", "shop", "-y"];
-    person.run(&line).await.refused(2, "was not signed by did:key:");
+    person.run(&line).await.refused_at_last(2, "was not signed by did:key:");
 
     let provider = Provider::start(Misdeed::Refuses).await;
-    login(&provider, &[]).await.refused(2, "refused: nothing for you [2J here (NotInPolicy)");
+    login(&provider, &[]).await.refused_at_last(2, "refused: nothing for you [2J here (NotInPolicy)");
 
     let gone =
         format!("/ip4/127.0.0.1/tcp/{}/p2p/{}", dms_operator::dev::free_port().unwrap(), provider.did().peer_id());
-    person.run(&["login", &gone, "-n", "shop", "-y"]).await.refused(1, "could not be reached");
+    person.run(&["login", &gone, "-n", "shop", "-y"]).await.refused_at_last(1, "could not be reached");
     assert!(!person.context("owner").exists());
 }
 
@@ -274,7 +245,7 @@ async fn nothing_is_signed_unless_somebody_says_so() {
     let (person, provider) = (Person::new(), Provider::start(Misdeed::Nothing).await);
     person.with_key("owner").await;
     let line = ["login", &provider.multiaddress, "-n", "shop"];
-    person.run(&line).await.refused(1, "nothing was signed, since nobody can be asked here");
+    person.run(&line).await.refused_at_last(1, "nothing was signed, since nobody can be asked here");
     let passphrase = person.passphrase.clone();
     let (code, screen) =
         person.run_on_terminal(&line, &[("Passphrase of", &passphrase), ("Sign this? [y/N]", "")]).await;
@@ -319,20 +290,26 @@ async fn a_mistake_is_told_before_anybody_is_asked() {
     let (person, provider) = (Person::new(), Provider::start(Misdeed::Nothing).await);
     let owner = person.with_key("owner").await;
     let address = provider.multiaddress.as_str();
-    person.run(&["login", address, "-y"]).await.refused(1, "no namespace to host in is known");
-    person.run(&["login", address, "-n", "Shop", "-y"]).await.refused(1, "is not the name of a Kubernetes namespace");
-    person.run(&["login", "default", "-n", "shop", "-y"]).await.refused(1, "no Kubernetes API server is configured");
+    person.run(&["login", address, "-y"]).await.refused_at_last(1, "no namespace to host in is known");
+    person
+        .run(&["login", address, "-n", "Shop", "-y"])
+        .await
+        .refused_at_last(1, "is not the name of a Kubernetes namespace");
+    person
+        .run(&["login", "default", "-n", "shop", "-y"])
+        .await
+        .refused_at_last(1, "no Kubernetes API server is configured");
     let other = person.run(&["login", address, "-n", "shop", "-y", "--name", "other"]).await;
-    other.refused(1, "there is no key other in the wallet");
+    other.refused_at_last(1, "there is no key other in the wallet");
     // What is in the place of the grant is neither lost nor overwritten.
     fs::create_dir_all(person.folder.join(".nunet/cap")).unwrap();
     fs::write(person.context("owner"), "{\"did\":1}").unwrap();
-    person.run(&["login", address, "-n", "shop", "-y"]).await.refused(1, "is no context file as DMS writes it");
+    person.run(&["login", address, "-n", "shop", "-y"]).await.refused_at_last(1, "is no context file as DMS writes it");
     assert_eq!(fs::read_to_string(person.context("owner")).unwrap(), "{\"did\":1}");
     let foreign = Wallet::random().unwrap();
     let context = json!({"did": {"uri": foreign.did().as_str()}, "roots": [{"uri": owner.did().as_str()}]}).to_string();
     fs::write(person.context("owner"), &context).unwrap();
-    person.run(&["login", address, "-n", "shop", "-y"]).await.refused(1, "is the context of did:key:");
+    person.run(&["login", address, "-n", "shop", "-y"]).await.refused_at_last(1, "is the context of did:key:");
     assert_eq!(fs::read_to_string(person.context("owner")).unwrap(), context);
     assert_eq!(provider.seen(|seen| seen.challenges), 0);
 

@@ -21,6 +21,7 @@ mod device_cli;
 mod devices;
 mod docs;
 mod door;
+mod ended;
 mod examples;
 mod expiry;
 mod failures;

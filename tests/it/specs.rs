@@ -7,7 +7,7 @@ use std::{
     fs,
     io::Write as _,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -21,7 +21,7 @@ use dms_operator::{
 };
 use serde_json::{Value, json};
 
-use crate::{cluster::scratch, world::name};
+use crate::{cluster::scratch, ended::Ended, world::name};
 
 mod applying;
 mod example;
@@ -33,34 +33,6 @@ pub struct Desk {
     pub folder: PathBuf,
     kubeconfig: Option<PathBuf>,
     secrets: Vec<String>,
-}
-
-/// What a command ended with.
-#[derive(Debug)]
-pub struct Ended {
-    pub code: i32,
-    pub out: String,
-    pub err: String,
-}
-
-impl Ended {
-    pub fn json(&self) -> Value {
-        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
-    }
-
-    pub fn done(self) -> String {
-        assert_eq!(self.code, 0, "{self:?}");
-        self.out
-    }
-
-    /// It was not done, and says why.
-    pub fn refused(&self, code: i32, sentences: &[&str]) {
-        assert_eq!(self.code, code, "{self:?}");
-        let said = format!("{}{}", self.out, self.err);
-        for sentence in sentences {
-            assert!(said.contains(sentence), "{sentence:?} is not in {self:?}");
-        }
-    }
 }
 
 impl Desk {
@@ -122,13 +94,7 @@ impl Desk {
             .unwrap();
         // A command that does not read its input may be gone already.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-        let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
-        let (code, out, err) =
-            (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
-        for secret in &self.secrets {
-            assert!(!out.contains(secret) && !err.contains(secret), "{command:?} printed a secret");
-        }
-        Ended { code, out, err }
+        Ended::from(child.wait_with_output().unwrap()).without(&self.secrets, command)
     }
 
     fn path(&self) -> OsString {

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::Write as _,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -15,7 +15,7 @@ use dms_operator::{
 };
 use serde_json::{Value, json};
 
-use crate::{cluster::scratch, refusals::forging::Link, timed::Timed, world::name};
+use crate::{cluster::scratch, ended::Ended, refusals::forging::Link, timed::Timed, world::name};
 
 mod chains;
 mod envelopes;
@@ -25,25 +25,6 @@ mod keys;
 struct Desk {
     folder: PathBuf,
     secrets: Vec<String>,
-}
-
-/// What a command ended with.
-#[derive(Debug)]
-struct Ended {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl Ended {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
-    }
-
-    fn done(self) -> String {
-        assert_eq!(self.code, 0, "{self:?}");
-        self.out
-    }
 }
 
 impl Desk {
@@ -85,21 +66,7 @@ impl Desk {
             .unwrap();
         // A command that does not read its input may be gone already.
         let _ = child.stdin.take().unwrap().write_all(input);
-        self.ended(arguments, child.wait_with_output().unwrap())
-    }
-
-    fn ended(&self, arguments: &[&str], output: Output) -> Ended {
-        let Output { status, stdout, stderr } = output;
-        let ended = Ended {
-            code: status.code().unwrap(),
-            out: String::from_utf8(stdout).unwrap(),
-            err: String::from_utf8(stderr).unwrap(),
-        };
-        for secret in &self.secrets {
-            let shown = ended.out.contains(secret) || ended.err.contains(secret);
-            assert!(!shown, "{arguments:?} printed a secret");
-        }
-        ended
+        Ended::from(child.wait_with_output().unwrap()).without(&self.secrets, arguments)
     }
 }
 
@@ -190,7 +157,7 @@ impl Chain {
     fn refused(&self, token: &[u8], reason: &str, number: usize) {
         self.put("token.json", token);
         let ended = self.verify(&[]);
-        let value = ended.json();
+        let value = ended.read();
         assert_eq!((ended.code, &value["verdict"], &value["reason"]), (2, &json!("reject"), &json!(reason)), "{value}");
         let message = value["message"].as_str().unwrap();
         assert!(message.starts_with(&self.link(number)), "{message}");

@@ -22,7 +22,7 @@ fn grant(issuer: u8, paths: &[&str], expires: Nanos, depth: u64) -> Token {
 }
 
 fn wanted(actions: &[GrantAction]) -> Wanted {
-    Wanted { actions: actions.to_vec(), namespace: None, only: None, provider: None, links: 2, until: None }
+    Wanted { actions: actions.to_vec(), namespace: None, only: None, provider: None, links: 2 }
 }
 
 const BOTH: [&str; 2] = ["/hosting/shop/apply", "/hosting/shop/read"];
@@ -43,8 +43,6 @@ fn the_grant_that_fits_and_holds_longest_is_used() {
     let only = Wanted { only: Some("web".to_owned()), actions: GrantAction::ALL[..1].to_vec(), ..apply };
     let (_, capabilities) = only.of(&grants, NOW).unwrap();
     assert_eq!(capabilities, [Capability::parse("/hosting/shop/apply/web").unwrap()]);
-    let (found, _) = Wanted { until: Some(hours(3)), ..only }.of(&grants, NOW).unwrap();
-    assert_eq!(found, &grants[2]);
 }
 
 #[test]
@@ -57,7 +55,6 @@ fn what_no_grant_gives_is_not_passed_on() {
     };
     refused(wanted(&[GrantAction::Delete]), &grants, "the first does not give /hosting/shop/delete");
     refused(Wanted { namespace: Some("blog".into()), ..apply.clone() }, &grants, "does not give /hosting/blog/apply");
-    refused(Wanted { until: Some(hours(3)), ..apply.clone() }, &grants, "before that: lower --for");
     refused(Wanted { links: 4, ..apply.clone() }, &grants, "may be passed on 2 times in a row");
     refused(
         Wanted { provider: Some(Key::from_seed([3; 32]).did().clone()), ..apply.clone() },

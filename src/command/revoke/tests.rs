@@ -45,7 +45,7 @@ fn what_was_passed_on_is_found_by_id_and_by_did() {
     }
     let find =
         |which: &str, name: Option<&Name>| delegation(&folder, Some(which), name).map_err(|error| error.to_string());
-    let found = |name: &Name, token: &Token| Ok(Delegated { key: name.clone(), token: token.clone() });
+    let found = |name: &Name, token: &Token| Ok(Delegated { key: name.clone(), token: token.clone(), revoked: false });
     assert_eq!(find(&delegated::id(&first), None), found(&owner, &first));
     assert_eq!(find(&hex::encode_upper(third.nonce()), None), found(&other, &third));
     assert_eq!(find(key(3).did().as_str(), None), found(&owner, &first));

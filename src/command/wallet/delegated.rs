@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use super::super::CommandError;
 use super::folder::{Folder, Name};
-use super::{read, write_new};
+use super::{read, replace, write_new};
 use crate::capability::Token;
 
 const END: &str = ".token";
+/// Beside a token: what takes it back.
+const END_REVOKED: &str = ".revoked";
 /// Digits of a nonce that tell tokens of one wallet apart.
 const DIGITS: usize = 12;
 
@@ -17,6 +19,8 @@ pub(in crate::command) struct Delegated {
     /// The key that issued it.
     pub(in crate::command) key: Name,
     pub(in crate::command) token: Token,
+    /// The wallet wrote a revocation of it. Whether that reached the provider is not known here.
+    pub(in crate::command) revoked: bool,
 }
 
 /// What a token is called here: the beginning of its nonce.
@@ -34,6 +38,21 @@ impl Delegated {
         Ok(file)
     }
 
+    /// Notes that the wallet wrote a revocation, if it is of a token that is kept.
+    pub(in crate::command) fn note_revoked(
+        folder: &Folder,
+        key: &Name,
+        revocation: &Token,
+    ) -> Result<(), CommandError> {
+        let called = folder.delegated(key).join(hex::encode(revocation.nonce()));
+        let file = called.with_extension(&END_REVOKED[1..]);
+        if !called.with_extension(&END[1..]).is_file() {
+            return Ok(());
+        }
+        replace(&file, &revocation.to_json(), None)
+            .map_err(|error| CommandError::because(format!("{} could not be written", file.display()), error))
+    }
+
     /// All that was passed on by a key, or by any.
     pub(in crate::command) fn all(folder: &Folder, key: Option<&Name>) -> Result<Vec<Self>, CommandError> {
         let keys = match key {
@@ -48,7 +67,8 @@ impl Delegated {
                 let token = Token::parse(read(&file)?.trim().as_bytes()).map_err(|refusal| {
                     CommandError::because(format!("{} holds no token that can be read", file.display()), refusal)
                 })?;
-                all.push(Self { key: key.clone(), token });
+                let revoked = file.with_extension(&END_REVOKED[1..]).is_file();
+                all.push(Self { key: key.clone(), token, revoked });
             }
         }
         Ok(all)

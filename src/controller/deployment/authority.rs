@@ -120,7 +120,7 @@ pub(super) async fn establish(
                 )))?;
                 judged.insert(0, (subject.spec.clone(), Standing::Valid(accepted.clone())));
                 context.remember(&subject.uid, |memory| remember(&kept, memory));
-                draft.accepted(subject, context, &accepted).await;
+                draft.accepted(subject, context, &accepted, kept.first()).await;
             }
             state_acceptance(draft, &accepted, now);
             None
@@ -304,14 +304,7 @@ fn signed(standing: &Standing) -> Option<Nanos> {
 }
 
 fn highest_of(judged: &[(HostingDeploymentSpec, Standing)]) -> Option<Highest> {
-    judged
-        .iter()
-        .filter_map(|(_, standing)| match standing {
-            Standing::Valid(accepted) | Standing::Expired { accepted, .. } => Some(accepted),
-            Standing::Refused(_) => None,
-        })
-        .map(|accepted| Highest { time: accepted.signed, digest: accepted.digest.clone() })
-        .max_by_key(|highest| highest.time)
+    judged.iter().filter_map(|(_, standing)| standing.highest()).max_by_key(|highest| highest.time)
 }
 
 /// Newest first. An expired revision is not followed by older ones: expiry ends the work, it does not roll it back.

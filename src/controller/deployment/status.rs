@@ -22,7 +22,7 @@ use super::{
 use crate::{
     api::{Access, ConditionType, HostingDeploymentStatus, Reason},
     capability::Nanos,
-    controller::{context::Context, error::Error, events},
+    controller::{context::Context, error::Error, events, revisions::Revision},
     metrics::Stage,
     plan::{
         authorise::Accepted,
@@ -61,14 +61,21 @@ impl Draft {
     }
 
     /// Tells of a spec that was accepted for the first time. Its condition may say the same as before, of another spec.
-    pub async fn accepted(&mut self, subject: &Subject, context: &Context, accepted: &Accepted) {
+    pub async fn accepted(
+        &mut self,
+        subject: &Subject,
+        context: &Context,
+        accepted: &Accepted,
+        revision: Option<&Revision>,
+    ) {
         let Accepted { digest, signer, signed, not_after, links: _ } = accepted;
         let note = format!(
             "the spec with digest {} was accepted: signed by {signer} at {signed}, valid until {not_after}",
             &digest[..digest.len().min(12)]
         );
         let (reason, kind) = (Reason::Verified.as_str(), ConditionType::TokenVerified.as_str());
-        events::publish(context, &subject.reference(), false, reason, kind, &note).await;
+        let kept = revision.map(|revision| revision.reference(&subject.namespace));
+        events::publish_related(context, &subject.reference(), kept, false, reason, kind, &note).await;
         self.accepted = true;
     }
 

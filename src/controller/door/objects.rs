@@ -55,8 +55,14 @@ pub(super) async fn apply(
     check_namespace(context, served, target)?;
 
     let before = live(context, target).await?;
-    let highest = highest(context, target, before.as_ref()).await?;
-    check_object(context, served, target, &written, highest.as_ref(), asked.at)?;
+    let stands = before.as_ref().map(|before| judge_object(context, served, target, &before.data, None, asked.at));
+    let recorded = recorded_highest(context, target, before.as_ref()).await?;
+    let highest = recorded.into_iter().chain(stands.and_then(|standing| standing.highest()));
+    let highest = highest.max_by_key(|highest| highest.time);
+    match judge_object(context, served, target, &written, highest.as_ref(), asked.at) {
+        Standing::Valid(_) => {}
+        Standing::Expired { accepted: _, refusal } | Standing::Refused(refusal) => return Err(refusal.into()),
+    }
 
     let params = PatchParams::apply(FIELD_MANAGER_OF_DOOR).force().validation_strict();
     let applied = api(context, target).patch(&target.name, &params, &Patch::Apply(&written)).await;
@@ -152,15 +158,15 @@ fn check_namespace(context: &Context, served: &Served, Target { namespace, name:
     Err(Declined::new(Reason::NamespaceNotAllowed, message))
 }
 
-/// Whether the object's own authorisation holds, as it will be judged in every pass over it.
-fn check_object(
+/// Where the object's own authorisation stands, as it will be judged in every pass over it.
+fn judge_object(
     context: &Context,
     served: &Served,
     Target { namespace, name }: &Target,
-    written: &Value,
+    object: &Value,
     highest: Option<&Highest>,
     now: Nanos,
-) -> Result<(), Declined> {
+) -> Standing {
     let judge = |envelope: &[u8], expectation: &Expectation<'_>| {
         context.verdicts.judge(&context.revocations, envelope, expectation)
     };
@@ -174,15 +180,13 @@ fn check_object(
         rollback: served.terms.rollback,
         now,
     };
-    let kept = kept_form(namespace, name, written.get("spec").unwrap_or(&Value::Null));
-    match authorise(&kept, &rules) {
-        Standing::Valid(_) => Ok(()),
-        Standing::Expired { accepted: _, refusal } | Standing::Refused(refusal) => Err(refusal.into()),
-    }
+    let kept = kept_form(namespace, name, object.get("spec").unwrap_or(&Value::Null));
+    authorise(&kept, &rules)
 }
 
-/// The newest statement accepted for the object, as far as its status and the tombstones tell.
-async fn highest(
+/// The newest statement accepted for the object, as far as its status and the tombstones tell. The spec that stands may
+/// be newer: no pass was made over it yet.
+async fn recorded_highest(
     context: &Context,
     target: &Target,
     before: Option<&DynamicObject>,

@@ -33,11 +33,11 @@ async fn a_provider_is_found_by_its_object_and_loses_what_is_taken_back() {
     api.create(&PostParams::default(), &object).await.unwrap();
     let which = format!("{namespace}/hp");
     let line = ["login", &which, "-n", "shop", "-y", "-o", "json"];
-    person.run(&line).await.refused(1, "has no DID in its status yet");
+    person.run(&line).await.refused_at_last(1, "has no DID in its status yet");
     person
         .run(&["login", "hp", "-n", "shop", "-y"])
         .await
-        .refused(1, "HostingProvider hp in namespace default could not");
+        .refused_at_last(1, "HostingProvider hp in namespace default could not");
     let status = json!({"status": {"did": provider.did().as_str(), "addresses": [provider.multiaddress]}});
     api.patch_status("hp", &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
     let told = person.run(&line).await.json();

@@ -15,7 +15,7 @@ async fn a_wallet_tells_who_it_is_and_what_it_holds() {
     let person = Person::new();
     let (one, other) = (Provider::start(Misdeed::Nothing).await, Provider::start(Misdeed::Nothing).await);
     let owner = person.with_key("owner").await;
-    person.run(&["whoami", "--name", "x"]).await.refused(1, "there is no key x");
+    person.run(&["whoami", "--name", "x"]).await.refused_at_last(1, "there is no key x");
     assert!(person.run(&["grants"]).await.done().contains("kubectl hosting login"));
     // Before there is a context, the key is opened.
     let fresh = person.run(&["whoami", "-o", "json"]).await.json();
@@ -56,7 +56,7 @@ async fn a_wallet_tells_who_it_is_and_what_it_holds() {
     // Several keys are told apart by name, unless one is the default.
     closed.passphrase.clone_from(&person.passphrase);
     closed.with_key("second").await;
-    closed.run(&["whoami"]).await.refused(1, "say with --name which is meant, owner, second");
+    closed.run(&["whoami"]).await.refused_at_last(1, "say with --name which is meant, owner, second");
     closed.run(&["wallet", "new", "--name", "default"]).await.done();
     assert_eq!(closed.run(&["whoami", "-o", "json"]).await.json()["name"], "default");
 }
@@ -70,7 +70,7 @@ async fn a_part_is_passed_on_and_taken_back() {
     let pipeline = Wallet::random().unwrap();
     let to = pipeline.did().to_string();
     let line = ["delegate", "--to", &to, "--can", "apply,read", "--only", "web", "--for", "30d"];
-    person.run(&line).await.refused(1, "the key owner holds no grant");
+    person.run(&line).await.refused_at_last(1, "the key owner holds no grant");
     logged_in(&person, &provider, "shop").await;
 
     person.run(&[&line[..], &["--out", "ci.token"]].concat()).await.done();
@@ -89,11 +89,17 @@ async fn a_part_is_passed_on_and_taken_back() {
     let printed = person.run(&[&line[..], &["--out", "-"]].concat()).await.done();
     let second = Token::parse(printed.trim().as_bytes()).unwrap();
 
+    // Nothing outlasts the grant, and that is said.
+    let ended = person.run(&["delegate", "--to", &to, "--can", "read", "--for", "41d", "--out", "long.token"]).await;
+    assert!(ended.err.contains("The grant ends earlier than --for says"), "{ended:?}");
+    ended.done();
+    let long = Token::parse(fs::read(person.folder.join("long.token")).unwrap().trim_ascii()).unwrap();
+    assert_eq!(long.not_after(), person.provide("owner")[0].not_after());
+
     // What is not in the grant is not passed on, and nothing is written.
     for (extra, says) in [
         (&["--can", "delete"][..], "the first does not give /hosting/shop/delete"),
         (&["--can", "read", "--in", "blog"], "the first does not give /hosting/blog/read"),
-        (&["--can", "read", "--for", "41d"], "lower --for"),
         (&["--can", "read", "--max-delegations", "2"], "may be passed on 2 times in a row"),
         (&["--can", "read", "--out", "ci.token"], "exists already"),
     ] {
@@ -101,18 +107,19 @@ async fn a_part_is_passed_on_and_taken_back() {
         if !extra.contains(&"--out") {
             line.extend(["--out", "wide.token"]);
         }
-        person.run(&[&line, extra].concat()).await.refused(1, says);
+        person.run(&[&line, extra].concat()).await.refused_at_last(1, says);
         assert!(!person.folder.join("wide.token").exists());
     }
     let rows = person.run(&["grants", "--delegated", "-o", "json"]).await.json();
     let ids: Vec<_> = rows.as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect();
     let id = |token: &Token| hex::encode(token.nonce())[..12].to_owned();
-    assert_eq!(ids.len(), 2, "{rows}");
-    assert!(ids.contains(&id(&token)) && ids.contains(&id(&second)), "{rows}");
+    assert_eq!(ids.len(), 3, "{rows}");
+    assert!([&token, &second, &long].iter().all(|token| ids.contains(&id(token))), "{rows}");
+    assert!(rows.as_array().unwrap().iter().all(|row| row["revoked"] == false), "{rows}");
 
-    person.run(&["revoke"]).await.refused(1, "name what is to be taken back");
-    person.run(&["revoke", &to]).await.refused(1, "is more than one token");
-    person.run(&["revoke", "ffffffffffff"]).await.refused(1, "no token that this wallet passed on");
+    person.run(&["revoke"]).await.refused_at_last(1, "name what is to be taken back");
+    person.run(&["revoke", &to]).await.refused_at_last(1, "is more than one token");
+    person.run(&["revoke", "ffffffffffff"]).await.refused_at_last(1, "no token that this wallet passed on");
     for which in [id(&token), "ci.token".to_owned()] {
         let manifest = person.run(&["revoke", &which, "-n", "shop"]).await.done();
         let object: Value = serde_saphyr::from_str(&manifest).unwrap();
@@ -125,11 +132,17 @@ async fn a_part_is_passed_on_and_taken_back() {
         assert_eq!(revocation.revocation_key(), token.revocation_key());
         assert!(token.verify(Nanos(1), &|key| *key == revocation.revocation_key()).is_err());
     }
+    let rows = person.run(&["grants", "--delegated", "-o", "json"]).await.json();
+    for row in rows.as_array().unwrap() {
+        assert_eq!(row["revoked"], json!(row["id"] == json!(id(&token))), "{rows}");
+    }
+    let shown = person.run(&["grants", "--delegated"]).await.done();
+    assert_eq!(shown.matches(" (revoked)").count(), 1, "{shown}");
     // A grant can be taken back by its provider alone.
     fs::write(person.folder.join("grant.token"), person.provide("owner")[0].to_json()).unwrap();
-    person.run(&["revoke", "grant.token"]).await.refused(1, "Only its issuer takes it back");
+    person.run(&["revoke", "grant.token"]).await.refused_at_last(1, "Only its issuer takes it back");
     let line = ["revoke", &id(&second), "--apply"];
-    person.run(&line).await.refused(1, "nothing was revoked: no Kubernetes API server is configured");
+    person.run(&line).await.refused_at_last(1, "nothing was revoked: no Kubernetes API server is configured");
 
     // At a terminal one is picked from those there are.
     let passphrase = person.passphrase.clone();

@@ -24,7 +24,7 @@ fn written(desk: &Desk, installation: &Installation, name: &str, page: &str) -> 
 
 /// One object of a plan.
 fn planned(ended: &Ended) -> Value {
-    ended.json()["objects"][0].clone()
+    ended.read()["objects"][0].clone()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,7 +40,7 @@ async fn a_site_is_planned_applied_and_changed() {
     // Unsigned, it would be refused, by the operator and by the API server.
     let unsigned = written(&desk, &installation, &name, "hello");
     let ended = desk.run(&line("plan", &[]), &[], "");
-    ended.refused(
+    ended.refused_saying(
         2,
         &["would be created", "NotSigned: the spec is not signed", "the API server: ", "Run `kubectl hosting sign"],
     );
@@ -52,7 +52,7 @@ async fn a_site_is_planned_applied_and_changed() {
     let plan = desk.run(&line("plan", &["-o", "json"]), &[], "");
     assert_eq!(plan.code, 0, "{plan:?}");
     let object = planned(&plan);
-    assert_eq!(plan.json()["refused"], false);
+    assert_eq!(plan.read()["refused"], false);
     assert_eq!((&object["change"], &object["device"]), (&json!("create"), &json!(installation.devices[0].name)));
     assert_eq!((&object["transfer"]["files"], &object["transfer"]["bytes"]), (&json!(1), &json!(5)));
     assert_eq!(
@@ -89,7 +89,7 @@ async fn a_site_is_planned_applied_and_changed() {
 
     // What was signed earlier is older than what is accepted now, and the plan knows.
     desk.file("web.yaml", &signed);
-    desk.run(&line("plan", &[]), &[], "").refused(2, &["RolledBack: it was signed at", "a spec signed later"]);
+    desk.run(&line("plan", &[]), &[], "").refused_saying(2, &["RolledBack: it was signed at", "a spec signed later"]);
 
     // A new page: what changes, and what has to be brought.
     written(&desk, &installation, &name, "hello again");
@@ -115,9 +115,9 @@ async fn a_site_is_planned_applied_and_changed() {
     // Taken back: the plan sees it, and `apply` tells the sentence.
     tenant.revoke().await;
     tenant.condition(&name, "TokenVerified", "False", "Revoked").await;
-    desk.run(&line("plan", &[]), &[], "").refused(2, &["Revoked: link 1 of 2", "was revoked by"]);
+    desk.run(&line("plan", &[]), &[], "").refused_saying(2, &["Revoked: link 1 of 2", "was revoked by"]);
     let ended = desk.run(&line("apply", &["--timeout", "90s"]), &variables, "");
-    ended.refused(1, &["is not Ready: Revoked: ", "was revoked by"]);
+    ended.refused_saying(1, &["is not Ready: Revoked: ", "was revoked by"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,9 +138,9 @@ async fn what_would_be_refused_is_said_before_and_told_after() {
     desk.file("web.yaml", &signed.replace("access: Public", "access: Owner"));
     let sentences =
         ["DigestMismatch: what was signed is not what was applied", "differs in: content", "kubectl hosting sign"];
-    desk.run(&line("plan", &[]), &[], "").refused(2, &sentences);
+    desk.run(&line("plan", &[]), &[], "").refused_saying(2, &sentences);
     let ended = desk.run(&line("apply", &["--timeout", "60s"]), &[], "");
-    ended.refused(1, &["is not Ready: DigestMismatch: ", "TokenVerified    False"]);
+    ended.refused_saying(1, &["is not Ready: DigestMismatch: ", "TokenVerified    False"]);
     let status = tenant.condition(&name, "TokenVerified", "False", "DigestMismatch").await;
     assert_eq!(status.deployment, None);
     assert!(condition(&status, "Ready").2.contains("differs in: content"));
@@ -148,26 +148,26 @@ async fn what_would_be_refused_is_said_before_and_told_after() {
     // Changed without a new signature over an object that is there: the API server refuses, and the plan says so.
     desk.file("web.yaml", &signed.replace("access: Public", "access: Delegated"));
     let refusal = "the spec was changed but not signed again";
-    desk.run(&line("plan", &[]), &[], "").refused(2, &["the API server: ", refusal]);
-    desk.run(&line("apply", &[]), &[], "").refused(1, &["was not applied: ", refusal]);
+    desk.run(&line("plan", &[]), &[], "").refused_saying(2, &["the API server: ", refusal]);
+    desk.run(&line("apply", &[]), &[], "").refused_saying(1, &["was not applied: ", refusal]);
 
     // A provider that is not there, a page that is not what was signed, a file that is no stream.
     desk.file("web.yaml", &signed.replace("'default'", "'nobody'"));
     let nobody = format!("HostingProvider {}/nobody does not exist", installation.plan.namespace);
-    desk.run(&line("plan", &[]), &[], "").refused(2, &[&nobody]);
+    desk.run(&line("plan", &[]), &[], "").refused_saying(2, &[&nobody]);
     desk.file("web.yaml", &signed.replace("index.html: hello", "index.html: other"));
     let other = release_of(&files("other"));
     let sentences =
         ["ContentDigestMismatch: the files of the ConfigMap in the stream make release", &other, "sign --refresh"];
-    desk.run(&line("plan", &[]), &[], "").refused(2, &sentences);
-    desk.run(&["plan", "-f", "nothing.yaml"], &[], "").refused(1, &["nothing.yaml could not be read"]);
+    desk.run(&line("plan", &[]), &[], "").refused_saying(2, &sentences);
+    desk.run(&["plan", "-f", "nothing.yaml"], &[], "").refused_saying(1, &["nothing.yaml could not be read"]);
 
     // Without a cluster the signature is still judged, and what is not known is said.
     desk.file("web.yaml", &signed);
     let offline = desk.run(&line("plan", &["--offline"]), &[("KUBECONFIG", "/nonexistent")], "");
-    offline.refused(0, &["✓", "not known what would change", "the cluster was not asked (--offline)"]);
+    offline.refused_saying(0, &["✓", "not known what would change", "the cluster was not asked (--offline)"]);
     let ended = desk.run(&line("plan", &[]), &[("KUBECONFIG", "/nonexistent")], "");
-    ended.refused(1, &["no Kubernetes API server is configured"]);
+    ended.refused_saying(1, &["no Kubernetes API server is configured"]);
 
     // The provider takes nothing from this namespace any more, and permits nothing public.
     let providers: kube::Api<dms_operator::api::HostingProvider> =
@@ -175,7 +175,10 @@ async fn what_would_be_refused_is_said_before_and_told_after() {
     let terms = json!({"spec": {"allowedNamespaces": {"from": "Same"}, "policy": {"publicAccess": "Refuse"}}});
     providers.patch("default", &PatchParams::default(), &Patch::Merge(terms)).await.unwrap();
     let ended = desk.run(&line("plan", &[]), &[], "");
-    ended.refused(2, &["namespace  not allowed", "NamespaceNotAllowed: HostingProvider", "PublicAccessRefused: "]);
+    ended.refused_saying(
+        2,
+        &["namespace  not allowed", "NamespaceNotAllowed: HostingProvider", "PublicAccessRefused: "],
+    );
     assert!(asked(&installation, 0).iter().skip(before).all(|asked| !asked.ends_with("/deployment/new")));
 }
 
@@ -214,5 +217,5 @@ async fn what_may_not_be_read_is_not_known() {
     ] {
         assert!(unknown.contains(part), "{part:?} is not in {unknown}");
     }
-    desk.run(&["apply", "-f", "web.yaml"], &[], "").refused(1, &["was not applied: ", "forbidden"]);
+    desk.run(&["apply", "-f", "web.yaml"], &[], "").refused_saying(1, &["was not applied: ", "forbidden"]);
 }

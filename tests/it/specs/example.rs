@@ -78,7 +78,8 @@ async fn the_pipeline_of_the_example_deploys_its_site_and_is_refused_for_another
     desk.file("example/hostingdeployment.yaml", &text.replace("  name: web\nspec", "  name: other\nspec"));
     let ended = desk.shell("example/deploy.sh", &variables);
     let path = format!("/hosting/{}/apply/other", tenant.namespace);
-    ended.refused(1, &["HostingDeployment other was not signed", &path, "which the link above it does not give"]);
+    ended
+        .refused_saying(1, &["HostingDeployment other was not signed", &path, "which the link above it does not give"]);
     assert!(tenant.get("other").await.is_none());
     for part in ["HostingDeployment other was not signed", "which the link above it does not give"] {
         assert!(readme.contains(part), "{part}");

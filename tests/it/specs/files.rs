@@ -58,10 +58,10 @@ fn a_file_is_signed_in_place_and_keeps_everything_else() {
     let broken = desk.text("web.yaml").replace("access: Public", "acess: Public");
     desk.file("web.yaml", &broken);
     let ended = desk.run(&["sign", "-i", "-f", "web.yaml"], &variables, "");
-    ended.refused(1, &["spec.content.acess (perhaps access is meant)", "correct or remove"]);
+    ended.refused_saying(1, &["spec.content.acess (perhaps access is meant)", "correct or remove"]);
     assert_eq!(desk.text("web.yaml"), broken);
     desk.run(&["sign", "-i", "-f", "-"], &variables, &before)
-        .refused(1, &["standard input cannot be written in place"]);
+        .refused_saying(1, &["standard input cannot be written in place"]);
 }
 
 #[test]
@@ -104,11 +104,11 @@ fn the_release_is_that_of_a_folder_or_an_archive() {
         assert_eq!(deployment(&out)["spec"]["content"]["release"], release, "{content}");
     }
     let ended = desk.run(&["sign", "-f", "-", "--content", "site.tar.gz"], &variables, &archived(&"0".repeat(64)));
-    ended.refused(1, &["comes from another archive", &sum, "name the archive that is published there"]);
+    ended.refused_saying(1, &["comes from another archive", &sum, "name the archive that is published there"]);
     let ended = desk.run(&["sign", "-f", "-", "--content", "web.yaml"], &variables, &archived(&sum));
-    ended.refused(1, &["the archive web.yaml gives no files"]);
+    ended.refused_saying(1, &["the archive web.yaml gives no files"]);
     desk.run(&["sign", "-f", "-"], &variables, &archived(&sum))
-        .refused(1, &["or name a folder or an archive with --content"]);
+        .refused_saying(1, &["or name a folder or an archive with --content"]);
 }
 
 #[test]
@@ -161,10 +161,10 @@ fn key_and_grant_come_from_the_wallet() {
     let unlock = [("DMS_PASSPHRASE", passphrase.as_str())];
     desk.file("owner.seed", &seed);
     let none = desk.run(&["sign", "-f", "web.yaml"], &unlock, "");
-    none.refused(1, &["no key to sign with is named", "--key FILE|NAME", "DMS_OPERATOR_KEY_SEED"]);
+    none.refused_saying(1, &["no key to sign with is named", "--key FILE|NAME", "DMS_OPERATOR_KEY_SEED"]);
     desk.run(&["wallet", "import", "--name", "owner", "--seed-file", "owner.seed"], &unlock, "").done();
     let none = desk.run(&["sign", "-f", "web.yaml"], &unlock, "");
-    none.refused(1, &["the wallet holds no grant for", pair.owner.did().as_str(), "--grant FILE"]);
+    none.refused_saying(1, &["the wallet holds no grant for", pair.owner.did().as_str(), "--grant FILE"]);
 
     let short = pair.provider.grant(pair.owner.did(), "shop", in_future(Duration::from_hours(2))).unwrap();
     let elsewhere = pair.provider.grant(pair.owner.did(), "other", in_future(Duration::from_hours(9))).unwrap();
@@ -172,22 +172,23 @@ fn key_and_grant_come_from_the_wallet() {
     for line in [&["sign", "-f", "web.yaml"][..], &["sign", "-f", "web.yaml", "--key", "owner"]] {
         let out = desk.run(line, &unlock, "").done();
         desk.file("signed.yaml", &out);
-        let judged = desk.run(&["verify", "-f", "signed.yaml", "-o", "json"], &[], "").json();
+        let judged = desk.run(&["verify", "-f", "signed.yaml", "-o", "json"], &[], "").read();
         assert_eq!(judged["objects"][0]["notAfter"], pair.grant.not_after().0, "the grant that lasts longest");
     }
     let text = desk.text("web.yaml").replace("namespace: shop", "namespace: third");
     let ended = desk.run(&["sign", "-f", "-"], &unlock, &text);
-    ended.refused(1, &["none of the 3 grants of the wallet lets", "does not give /hosting/third/apply/web"]);
+    ended.refused_saying(1, &["none of the 3 grants of the wallet lets", "does not give /hosting/third/apply/web"]);
     let stranger = Wallet::random().unwrap();
     let line = ["sign", "-f", "web.yaml", "--provider", stranger.did().as_str()];
-    desk.run(&line, &unlock, "").refused(1, &["not by did:key:"]);
-    desk.run(&["sign", "-f", "web.yaml", "--key", "nobody"], &unlock, "").refused(1, &["there is no key nobody"]);
+    desk.run(&line, &unlock, "").refused_saying(1, &["not by did:key:"]);
+    desk.run(&["sign", "-f", "web.yaml", "--key", "nobody"], &unlock, "")
+        .refused_saying(1, &["there is no key nobody"]);
 
     // A pipeline has neither wallet nor passphrase.
     let bad = [("DMS_OPERATOR_KEY_SEED", "abc")];
-    desk.run(&["sign", "-f", "web.yaml"], &bad, "").refused(1, &["DMS_OPERATOR_KEY_SEED does not hold a seed"]);
+    desk.run(&["sign", "-f", "web.yaml"], &bad, "").refused_saying(1, &["DMS_OPERATOR_KEY_SEED does not hold a seed"]);
     let bad = [("DMS_OPERATOR_KEY_SEED", seed.as_str()), ("DMS_OPERATOR_GRANT", "{}")];
-    desk.run(&["sign", "-f", "web.yaml"], &bad, "").refused(1, &["DMS_OPERATOR_GRANT holds no token"]);
+    desk.run(&["sign", "-f", "web.yaml"], &bad, "").refused_saying(1, &["DMS_OPERATOR_GRANT holds no token"]);
 }
 
 #[test]
@@ -217,7 +218,7 @@ fn a_folder_is_renewed_where_it_is_time_and_nowhere_else() {
     let line = |within| ["sign", "--renew", "--within", within, "-f", "git", "-o", "json"];
     let idle = desk.run(&line("5d"), &[], "");
     let outcomes = |ended: &Ended| -> BTreeMap<String, String> {
-        let rows = ended.json();
+        let rows = ended.read();
         let text = |row: &Value, member: &str| row[member].as_str().unwrap().to_owned();
         rows.as_array().unwrap().iter().map(|row| (text(row, "name"), text(row, "outcome"))).collect()
     };
@@ -229,13 +230,13 @@ fn a_folder_is_renewed_where_it_is_time_and_nowhere_else() {
 
     // With the same grant nothing is gained.
     let vain = desk.run(&line("30d"), &variables(&seed, &old), "");
-    vain.refused(1, &["with the newest grant at hand no later", "2 of 4 could not be renewed"]);
+    vain.refused_saying(1, &["with the newest grant at hand no later", "2 of 4 could not be renewed"]);
     assert_eq!(texts(), before);
 
     let ended = desk.run(&line("30d"), &variables(&seed, &long), "");
     let rows = [("ends", "renewed"), ("lasts", "kept"), ("edited", "failed"), ("plain", "unsigned")];
     assert_eq!(outcomes(&ended), expected(rows));
-    ended.refused(1, &["it was changed since it was signed", "1 of 4 could not be renewed"]);
+    ended.refused_saying(1, &["it was changed since it was signed", "1 of 4 could not be renewed"]);
     let after = texts();
     assert_eq!(after[1..], before[1..], "the others are as they were");
     let (new, gone) = changes(&before[0], &after[0]);
@@ -253,7 +254,7 @@ fn a_folder_is_renewed_where_it_is_time_and_nowhere_else() {
     desk.file("git/edited.yaml", "nothing: here\n");
     let table = desk.run(&["sign", "--renew", "--within", "30d", "-f", "git"], &[], "").done();
     assert!(table.contains("kept      git/ends.yaml  shop/ends: valid until "), "{table}");
-    desk.run(&["sign", "--renew", "-f", "git"], &[], "").refused(1, &["--within"]);
+    desk.run(&["sign", "--renew", "-f", "git"], &[], "").refused_saying(1, &["--within"]);
 }
 
 /// One signed manifest, and what the gate says to each way of spoiling it.
@@ -268,13 +269,13 @@ fn the_gate_lets_through_what_the_provider_accepts_and_nothing_else() {
     let verify = |text: &str, more: &[&str]| desk.run(&[&["verify", "-f", "-"], more].concat(), &[], text);
 
     let told = verify(&good, &[]);
-    told.refused(
+    told.refused_saying(
         0,
         &["✓  shop/web: signed by ", "judged as the provider", "whom it is addressed to", "--provider DID"],
     );
     let told = verify(&good, &["--provider", provider]).done();
     assert!(!told.contains("judged as"), "{told}");
-    let json = verify(&good, &["-o", "json"]).json();
+    let json = verify(&good, &["-o", "json"]).read();
     assert_eq!(json["verdict"], "accept");
     let object = &json["objects"][0];
     assert_eq!((&object["providerFrom"], &object["provider"]), (&json!("envelope"), &json!(provider)));
@@ -329,17 +330,18 @@ fn the_gate_lets_through_what_the_provider_accepts_and_nothing_else() {
         ),
     ] {
         let ended = verify(&text, more);
-        ended.refused(2, &sentences);
+        ended.refused_saying(2, &sentences);
         assert!(ended.out.contains(&format!(": {code}: ")), "{code}: {ended:?}");
-        assert_eq!(verify(&text, &[more, &["-o", "json"]].concat()).json()["objects"][0]["reason"], code);
+        assert_eq!(verify(&text, &[more, &["-o", "json"]].concat()).read()["objects"][0]["reason"], code);
     }
 
     let misspelt = good.replace("spec:\n", "spec:\n  onexpiry: Stop\n");
-    verify(&misspelt, &[]).refused(2, &["unknown field spec.onexpiry (perhaps onExpiry is meant)", "sign again"]);
+    verify(&misspelt, &[])
+        .refused_saying(2, &["unknown field spec.onexpiry (perhaps onExpiry is meant)", "sign again"]);
     let beside = good.replace("kind: HostingDeployment", "kind: HostingDeployment\nstats: {}");
-    verify(&beside, &[]).refused(2, &["✓  shop/web", "unknown field stats (perhaps status is meant)"]);
-    verify("a: b\n", &[]).refused(1, &["standard input holds no HostingDeployment"]);
-    verify("a: [", &[]).refused(1, &["is not a stream of YAML documents"]);
+    verify(&beside, &[]).refused_saying(2, &["✓  shop/web", "unknown field stats (perhaps status is meant)"]);
+    verify("a: b\n", &[]).refused_saying(1, &["standard input holds no HostingDeployment"]);
+    verify("a: [", &[]).refused_saying(1, &["is not a stream of YAML documents"]);
 }
 
 #[test]
@@ -366,13 +368,13 @@ fn what_was_taken_back_or_is_over_is_not_let_through() {
     desk.file("provider.cap", &String::from_utf8(context.to_json()).unwrap());
     let verify = |more: &[&str]| desk.run(&[&["verify", "-f", "web.yaml"], more].concat(), &[], "");
     for more in [&["--revocations", "bare.json"][..], &["--revocations", "list.json"], &["--context", "provider.cap"]] {
-        verify(more).refused(2, &["Revoked: link 1 of 2", "was revoked by", "Ask the issuer for a new grant"]);
+        verify(more).refused_saying(2, &["Revoked: link 1 of 2", "was revoked by", "Ask the issuer for a new grant"]);
     }
     let warned = verify(&["--revocations", "list.json"]);
     assert!(warned.err.contains("CapabilityRevocation broken in list.json takes nothing back"), "{warned:?}");
     verify(&["--revocations", "foreign.json"]).done();
     verify(&["--revocations", "web.yaml"]).done();
-    verify(&["--revocations", "nothing.json"]).refused(1, &["nothing.json could not be read"]);
+    verify(&["--revocations", "nothing.json"]).refused_saying(1, &["nothing.json could not be read"]);
 
     // Signed an hour ago, and over since: made by hand, since `sign` does not make it.
     let minting = |expires: Nanos| Minting {
@@ -389,5 +391,5 @@ fn what_was_taken_back_or_is_over_is_not_let_through() {
     let mut object = deployment(&desk.text("web.yaml"));
     pair.owner.sign(&mut object, &over, pair.provider.did(), then).unwrap();
     desk.file("web.yaml", &object.to_string());
-    verify(&[]).refused(2, &["Expired: link 1 of 2", "expired at", "Ask the issuer for a new grant"]);
+    verify(&[]).refused_saying(2, &["Expired: link 1 of 2", "expired at", "Ask the issuer for a new grant"]);
 }

@@ -10,7 +10,7 @@ fn a_chain_that_holds_is_accepted_and_shown() {
     let _timed = Timed::start();
     let chain = Chain::new();
     let ended = chain.verify(&[]);
-    let value = ended.json();
+    let value = ended.read();
     assert_eq!((ended.code, &value["verdict"], &value["reason"]), (0, &json!("accept"), &json!(null)), "{value}");
     assert_eq!(value["not_after"], json!(chain.links[2].expires().0), "{value}");
     for (link, token) in value["chain"].as_array().unwrap().iter().zip(&chain.links) {
@@ -69,7 +69,7 @@ fn each_link_in_turn_expired_is_named() {
     let end = chain.links[2].expires().0;
     assert_eq!(chain.verify(&["--now", &end.to_string()]).code, 0);
     let late = chain.verify(&["--now", &(end + 1).to_string()]);
-    assert_eq!((late.code, late.json()["reason"].as_str().unwrap()), (2, "Expired"));
+    assert_eq!((late.code, late.read()["reason"].as_str().unwrap()), (2, "Expired"));
 }
 
 #[test]
@@ -148,11 +148,11 @@ fn of_a_list_one_token_is_enough() {
     let bad = String::from_utf8(chain.with(2, |link| link.saying("\"depth\":1", "\"depth\":2"))).unwrap();
     chain.put("token.json", format!("{{\"tok\":[{bad},{good}]}}\n").as_bytes());
     let ended = chain.verify(&[]);
-    assert_eq!((ended.code, ended.json()["chain"][1]["depth"].clone()), (0, json!(1)));
+    assert_eq!((ended.code, ended.read()["chain"][1]["depth"].clone()), (0, json!(1)));
     chain.put("token.json", format!("{{\"tok\":[{bad},{bad}]}}").as_bytes());
     let ended = chain.verify(&[]);
-    assert_eq!((ended.code, ended.json()["chain"][1]["depth"].clone()), (2, json!(2)));
-    assert!(ended.json()["message"].as_str().unwrap().starts_with(&chain.link(2)));
+    assert_eq!((ended.code, ended.read()["chain"][1]["depth"].clone()), (2, json!(2)));
+    assert!(ended.read()["message"].as_str().unwrap().starts_with(&chain.link(2)));
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn what_is_asked_of_a_chain_decides() {
     let chain = Chain::new();
     let reason = |extra: &[&str]| {
         let ended = chain.verify(extra);
-        (ended.code, ended.json()["reason"].as_str().map(str::to_owned))
+        (ended.code, ended.read()["reason"].as_str().map(str::to_owned))
     };
     let refused = |reason: &str| (2, Some(reason.to_owned()));
     assert_eq!(reason(&["--capability", "/hosting/shop/read"]), refused("CapabilityMissing"));
@@ -194,7 +194,7 @@ fn a_token_that_cannot_be_read_is_rejected_and_a_command_line_is_an_error() {
     ] {
         chain.put("token.json", bytes);
         let ended = chain.verify(&[]);
-        let value = ended.json();
+        let value = ended.read();
         assert_eq!((ended.code, &value["reason"], &value["chain"]), (2, &json!(reason), &json!([])), "{value}");
         for command in ["inspect", "explain"] {
             assert_eq!(chain.desk.run(&["token", command, "--token", "token.json"]).code, 2);

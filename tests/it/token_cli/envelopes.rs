@@ -24,7 +24,7 @@ fn an_envelope_is_judged_as_its_recipient_does() {
         chain.put("envelope.json", bytes);
         let line = ["envelope", "verify", "--envelope", "envelope.json", "--capability", ASKED, "-o", "json"];
         let ended = chain.desk.run(&[&line[..], extra].concat());
-        let value = ended.json();
+        let value = ended.read();
         (ended.code, value["reason"].as_str().map(str::to_owned), value)
     };
     let context = ["--context", "context.cap"];

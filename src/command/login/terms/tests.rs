@@ -1,9 +1,13 @@
 use std::time::Duration;
 
+use proptest::{prelude::*, sample::subsequence};
 use serde_json::json;
 
 use super::*;
-use crate::capability::{Key, Minting};
+use crate::{
+    capability::{Key, Minting},
+    plan::challenge::{Challenger, Claim, LIFETIME},
+};
 
 const NOW: Nanos = Nanos(1_800_000_000_000_000_000);
 const SOON: Nanos = Nanos(1_800_000_300_000_000_000);
@@ -51,6 +55,30 @@ fn a_text_in_the_one_layout_is_signed() {
     assert!(refused.contains("not what was asked for"), "{refused}");
     let late = terms(&[]).check_challenge(&challenge, Nanos(SOON.0 + 1)).unwrap_err();
     assert!(late.contains("it expired at") && late.contains("clock"), "{late}");
+}
+
+proptest! {
+    /// Writer and reader of the text are in two rooms.
+    #[test]
+    fn what_a_provider_composes_is_understood(
+        host in "[a-z0-9.:-]{1,30}",
+        nonce: [u8; 16],
+        picked in subsequence(GrantAction::ALL.to_vec(), 1..=GrantAction::ALL.len()),
+        random: [u8; 32],
+        time in 1_700_000_000_000_000_000_u64..2_000_000_000_000_000_000,
+    ) {
+        let now = Nanos(time);
+        let random: Vec<u8> = random.iter().chain(&random).copied().collect();
+        let challenger = Challenger::new(key(2).did().clone(), &host, &random.try_into().unwrap());
+        let (did, namespace) = (key(1).did().clone(), "shop".to_owned());
+        let mut actions = picked.clone();
+        actions.sort_unstable();
+        let challenge = challenger.challenge(Claim { did, namespace, actions }, nonce, now);
+        let offered: BTreeSet<_> = picked.iter().copied().collect();
+        prop_assert_eq!(terms(&picked).check_challenge(&challenge, now), Ok(offered));
+        let late = now.plus(LIFETIME).plus(Duration::from_nanos(1));
+        prop_assert!(terms(&picked).check_challenge(&challenge, late).is_err());
+    }
 }
 
 #[test]
