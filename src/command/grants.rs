@@ -18,6 +18,9 @@ use crate::capability::{MAX_LINKS, Nanos, Token};
 const ABOUT_GRANTS: &str = "What is printed was read from the context files of the wallet; whether a provider revoked a grant is not \
     known here.";
 
+/// How a token is shown that this wallet wrote a revocation of.
+pub(super) const WRITTEN: &str = " (revocation written)";
+
 /// Arguments of `grants`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = ABOUT_GRANTS)]
@@ -54,8 +57,9 @@ pub(super) struct Row {
     capabilities: Vec<String>,
     pub(super) expires: String,
     expired: bool,
-    /// This wallet took it back; whether a provider took a grant back is not known here.
-    revoked: bool,
+    /// This wallet wrote a revocation of it. Whether that reached the provider, or a provider took a grant back, is not
+    /// known here.
+    revocation_written: bool,
     /// How often it may still be passed on.
     delegations: u64,
 }
@@ -89,7 +93,7 @@ impl Row {
             capabilities: token.capabilities().iter().map(ToString::to_string).collect(),
             expires: token.not_after().to_string(),
             expired: is_over(token, now),
-            revoked: false,
+            revocation_written: false,
             delegations: delegations(token),
         };
         places.into_iter().map(row).collect()
@@ -139,8 +143,8 @@ fn held(folder: &Folder, name: Option<&Name>) -> Result<Vec<Row>, CommandError> 
 
 fn passed_on(folder: &Folder, name: Option<&Name>) -> Result<Vec<Row>, CommandError> {
     let all = Delegated::all(folder, name)?;
-    let rows = all.iter().flat_map(|Delegated { key, token, revoked }| {
-        Row::of(key, token, now()).into_iter().map(|row| Row { revoked: *revoked, ..row })
+    let rows = all.iter().flat_map(|Delegated { key, token, revocation_written }| {
+        Row::of(key, token, now()).into_iter().map(|row| Row { revocation_written: *revocation_written, ..row })
     });
     Ok(rows.collect())
 }
@@ -169,11 +173,11 @@ fn table(rows: &[Row], delegated: bool) -> String {
             capabilities: _,
             expires,
             expired,
-            revoked,
+            revocation_written,
             delegations,
         } = row;
-        let over = match (revoked, expired) {
-            (true, _) => " (revoked)",
+        let over = match (revocation_written, expired) {
+            (true, _) => WRITTEN,
             (false, true) => " (over)",
             (false, false) => "",
         };

@@ -7,6 +7,7 @@ use kube::api::{Api, PostParams};
 
 use super::CommandError;
 use super::confirm::picked;
+use super::grants::WRITTEN;
 use super::token::read_token;
 use super::token::revoke::{object, revocation, yaml_of};
 use super::wallet::anchors::Anchors;
@@ -19,13 +20,15 @@ use crate::capability::{Key, Token};
 const ABOUT_REVOKING: &str = "With the token all that hangs below it is taken back. It counts once a CapabilityRevocation is in the cluster of the \
     provider: --apply puts it there, else what is printed is for `kubectl apply -f -`, or for the provider. The passphrase of \
     the key is taken from DMS_PASSPHRASE, or asked for.";
+/// Fewer digits than these may be a slip, and no revocation is undone.
+const FEWEST_DIGITS: usize = 8;
 
 /// Arguments of `revoke`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = ABOUT_REVOKING)]
 pub struct Args {
-    /// What is taken back: an ID as `grants --delegated` prints it, the DID it was passed on to, or a file with the token.
-    /// Absent: it is asked for.
+    /// What is taken back: an ID as `grants --delegated` prints it, or at least 8 of its digits, the DID it was passed on to,
+    /// or a file with the token. Absent: it is asked for.
     #[arg(value_name = "GRANT|FILE")]
     which: Option<String>,
     /// Name of the key in the wallet folder that issued it. Absent: found out.
@@ -51,7 +54,7 @@ pub async fn run(args: Args) -> Result<ExitCode, CommandError> {
             (issuer_of(&folder, &token, name.as_ref())?, token)
         }
         which => {
-            let Delegated { key, token, revoked: _ } = delegation(&folder, which.as_deref(), name.as_ref())?;
+            let Delegated { key, token, revocation_written: _ } = delegation(&folder, which.as_deref(), name.as_ref())?;
             (key, token)
         }
     };
@@ -85,26 +88,26 @@ fn taken_back(key: &Key, token: &Token) -> Result<Token, CommandError> {
     revocation(key, token, Some(count - below))
 }
 
-/// The key of the wallet that issued a link of the token: by what the contexts say, else the usual one.
+/// The key of the wallet that issued a link of the token, the last that one did: by what the contexts say, else the usual
+/// one.
 fn issuer_of(folder: &Folder, token: &Token, name: Option<&Name>) -> Result<Name, CommandError> {
     if name.is_some() {
         return folder.chosen(name);
     }
+    let mut there = Vec::new();
     for name in folder.contexts_there()? {
         let Ok(Some(anchors)) = Anchors::read(folder, &name) else { continue };
-        if folder.key(&name).exists() && token.links().any(|link| *link.issuer() == anchors.context.did) {
-            return Ok(name);
+        if folder.key(&name).exists() {
+            there.push((anchors.context.did, name));
         }
     }
-    folder.chosen(None)
+    let held = token.links().find_map(|link| there.iter().find(|(did, _)| did == link.issuer()));
+    held.map_or_else(|| folder.chosen(None), |(_, name)| Ok(name.clone()))
 }
 
 /// What was passed on and is meant.
 fn delegation(folder: &Folder, which: Option<&str>, name: Option<&Name>) -> Result<Delegated, CommandError> {
     let mut all = Delegated::all(folder, name)?;
-    if which.is_none() {
-        all.retain(|delegated| !delegated.revoked);
-    }
     let list = "`kubectl hosting grants --delegated` lists what was passed on";
     let Some(which) = which else {
         let lines: Vec<String> = all.iter().map(line).collect();
@@ -114,14 +117,17 @@ fn delegation(folder: &Folder, which: Option<&str>, name: Option<&Name>) -> Resu
             .map(|index| all.swap_remove(index))
             .ok_or_else(|| CommandError::new(format!("nothing was revoked: name what is to be taken back; {list}")));
     };
-    let is_meant = |Delegated { key: _, token, revoked: _ }: &Delegated| {
-        token.subject().as_str() == which || hex::encode(token.nonce()).starts_with(&which.to_ascii_lowercase())
+    let digits = Some(which.to_ascii_lowercase()).filter(|digits| digits.len() >= FEWEST_DIGITS);
+    let is_meant = |Delegated { key: _, token, revocation_written: _ }: &Delegated| {
+        token.subject().as_str() == which
+            || digits.as_ref().is_some_and(|digits| hex::encode(token.nonce()).starts_with(digits))
     };
     all.retain(is_meant);
     match (all.pop(), all.is_empty()) {
         (Some(only), true) => Ok(only),
         (None, _) => Err(CommandError::new(format!(
-            "nothing was revoked: {which:?} is no file, and no token that this wallet passed on has this ID or DID; {list}"
+            "nothing was revoked: {which:?} is no file, and no token that this wallet passed on has this ID or DID (of an ID at \
+             least {FEWEST_DIGITS} digits are needed); {list}"
         ))),
         (Some(_), false) => Err(CommandError::new(format!(
             "nothing was revoked: {which:?} is more than one token; {list} by their IDs"
@@ -129,9 +135,11 @@ fn delegation(folder: &Folder, which: Option<&str>, name: Option<&Name>) -> Resu
     }
 }
 
-fn line(Delegated { key, token, revoked: _ }: &Delegated) -> String {
+fn line(Delegated { key, token, revocation_written }: &Delegated) -> String {
     let paths: Vec<_> = token.capabilities().iter().map(ToString::to_string).collect();
-    format!("{}  {key} → {}  {}  until {}", delegated::id(token), token.subject(), paths.join(" "), token.not_after())
+    let written = if *revocation_written { WRITTEN } else { "" };
+    let (id, subject, until) = (delegated::id(token), token.subject(), token.not_after());
+    format!("{id}  {key} → {subject}  {}  until {until}{written}", paths.join(" "))
 }
 
 /// Creates it in the cluster. That it is there already is as good.
@@ -165,7 +173,8 @@ async fn put(object: &CapabilityRevocation, revocation: &Token) -> Result<(), Co
         }
     };
     print(&format!(
-        "capabilityrevocation.hosting.nunet.io/{name} {said} in {namespace}: {} has lost it\n",
+        "capabilityrevocation.hosting.nunet.io/{name} {said} in {namespace}: {} loses it once the operator has taken that \
+         up, and `kubectl get caprev {name} -n {namespace}` says True under READY\n",
         revocation.subject()
     ))
 }

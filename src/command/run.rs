@@ -249,6 +249,8 @@ async fn work(
     );
     let http = reqwest::Client::builder()
         .user_agent(concat!("dms-operator/", env!("CARGO_PKG_VERSION")))
+        // A webhook that moved has not taken what was told; and where it points to was chosen by nobody here.
+        .redirect(reqwest::redirect::Policy::none())
         .build()
         .map_err(|error| CommandError::because("the client for webhooks could not be made", error))?;
     let policy = ArchivePolicy { allow_private_addresses: args.allow_private_archives, ..ArchivePolicy::default() };

@@ -51,23 +51,46 @@ fn in_namespace(object: &Value, namespace: Option<&str>) -> Value {
 }
 
 fn read_stream(file: &Path) -> Result<Stream, CommandError> {
-    Stream::parse(read(file)?)
-        .map_err(|error| CommandError::because(format!("{} is not a stream of YAML documents", shown(file)), error))
+    let stream = Stream::parse(read(file)?)
+        .map_err(|error| CommandError::because(format!("{} is not a stream of YAML documents", shown(file)), error))?;
+    let odd = stream.documents().iter().find_map(odd_list);
+    odd.map_or(Ok(stream), |odd| Err(CommandError::new(format!("{} was not looked at: {odd}", shown(file)))))
 }
 
-/// The objects of documents: the items of each `List`, and every other document.
+/// The objects of documents: what each list holds, in lists within it too, and every other document.
 fn objects<'a>(documents: impl Iterator<Item = &'a Value>) -> impl Iterator<Item = &'a Value> {
-    documents.flat_map(|document| match items(document) {
-        Some(items) => items.iter().collect(),
+    documents.flat_map(within)
+}
+
+fn within(document: &Value) -> Vec<&Value> {
+    match items(document) {
+        Some(items) => items.iter().flat_map(within).collect(),
         None => vec![document],
-    })
+    }
 }
 
 fn objects_mut(document: &mut Value) -> Vec<&mut Value> {
-    if items(document).is_some() {
-        return document.get_mut("items").and_then(Value::as_array_mut).into_iter().flatten().collect();
+    if items(document).is_none() {
+        return vec![document];
     }
-    vec![document]
+    document.get_mut("items").and_then(Value::as_array_mut).into_iter().flatten().flat_map(objects_mut).collect()
+}
+
+/// What is wrong with a list of our group. kubectl names the kind of an item that names none by that of its list, and what
+/// is opened as a list here must not be an object to others.
+fn odd_list(document: &Value) -> Option<String> {
+    let items = items(document)?;
+    let kind = text(document, "/kind").unwrap_or_default();
+    let is_told = |item: &Value, part| text(item, part).is_some_and(|told| !told.is_empty());
+    let named = |item: &Value| is_told(item, "/kind") && is_told(item, "/apiVersion");
+    let ours = text(document, "/apiVersion").is_some_and(is_ours);
+    if ours && !(kind.ends_with("List") && items.iter().all(named)) {
+        return Some(format!(
+            "it has items under the kind {kind:?}, and not all can be told: use the kind List, and give every item its own \
+             kind and apiVersion"
+        ));
+    }
+    items.iter().find_map(odd_list)
 }
 
 fn is_kind(object: &Value, kind: &str, version: impl FnOnce(&str) -> bool) -> bool {

@@ -2,7 +2,6 @@
 
 use std::fs::{OpenOptions, Permissions};
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -312,17 +311,24 @@ pub(super) fn write_new(file: &Path, bytes: &[u8]) -> Result<(), CommandError> {
         std::io::ErrorKind::AlreadyExists => exists(file),
         _ => CommandError::because(format!("{} could not be written", file.display()), error),
     };
-    let mut open = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).map_err(refused)?;
-    open.write_all(bytes).and_then(|()| open.sync_all()).map_err(|error| {
-        // Half a file would stand in the way of the next try.
-        let _ = std::fs::remove_file(file);
-        refused(error)
-    })
+    // What is there is told before the folder is asked for: it may take no new file.
+    if file.symlink_metadata().is_ok() {
+        return Err(exists(file));
+    }
+    let write = || beside(file, bytes, None)?.persist_noclobber(file).map(drop).map_err(|refused| refused.error);
+    write().map_err(refused)
 }
 
 /// Puts bytes in the place of a file at once: whoever reads it meanwhile sees either the one or the other. Without `rights`
 /// only its owner can read it.
 pub(super) fn replace(file: &Path, bytes: &[u8], rights: Option<Permissions>) -> std::io::Result<()> {
+    beside(file, bytes, rights)?.persist(file)?;
+    Ok(())
+}
+
+/// A file in the same folder with these bytes, all on the disk, which takes the place later, or is gone. Without `rights`
+/// only its owner can read it.
+fn beside(file: &Path, bytes: &[u8], rights: Option<Permissions>) -> std::io::Result<NamedTempFile> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut next = NamedTempFile::new_in(folder)?;
     next.write_all(bytes)?;
@@ -330,8 +336,7 @@ pub(super) fn replace(file: &Path, bytes: &[u8], rights: Option<Permissions>) ->
         next.as_file().set_permissions(rights)?;
     }
     next.as_file().sync_all()?;
-    next.persist(file)?;
-    Ok(())
+    Ok(next)
 }
 
 /// Writes to standard output.

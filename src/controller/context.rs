@@ -19,12 +19,14 @@ use kube::{
 
 mod devices;
 mod memory;
+mod wake;
 
 use serde::Deserialize as _;
 
 pub use self::{
     devices::{DeviceHealth, SILENCES, Watched, contradiction},
     memory::Memory,
+    wake::Wake,
 };
 
 use super::{
@@ -67,19 +69,6 @@ pub struct Settings {
     pub resync: Duration,
     /// How many objects of a kind are worked on at once.
     pub concurrency: u16,
-}
-
-/// Something changed that passes over HostingDeployments rest on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wake {
-    /// The provider.
-    All,
-    /// A token that was taken back: those that rest on it.
-    Revoked(RevocationKey),
-    /// A device: those on it, and those that wait for one.
-    Device(String),
-    /// The labels of a namespace: those in it.
-    Namespace(String),
 }
 
 /// The served HostingProvider. Its terms stand also while its store cannot be used: verdicts rest on them.
@@ -304,6 +293,9 @@ impl Context {
             }
             Wake::Device(device) => recorded_device(object).is_none_or(|recorded| recorded == *device),
             Wake::Namespace(namespace) => object.namespace().as_ref() == Some(namespace),
+            Wake::Object { namespace, name } => {
+                object.namespace().as_ref() == Some(namespace) && object.name_any() == *name
+            }
         };
         self.deployments.state().into_iter().filter(|object| concerns(object)).collect()
     }

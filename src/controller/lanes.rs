@@ -1,7 +1,8 @@
 //! Turns: how many passes over HostingDeployments do something at a time.
 //!
-//! What a pass does by itself takes a turn of all; while it waits for a device it only holds a turn of that device. So a
-//! device that is slow to answer holds up the passes over what runs there, and no others.
+//! What a pass does by itself takes a turn of all; while it waits for the store or a device it only holds a turn of these. So
+//! a device that is slow to answer holds up the passes over what runs there, and no others; and a store that is slow holds up
+//! no verdict.
 
 use std::{
     collections::HashMap,
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 pub struct Lanes {
     width: usize,
     own: Arc<Semaphore>,
+    publishing: Arc<Semaphore>,
     devices: Mutex<HashMap<String, Arc<Semaphore>>>,
     closed: CancellationToken,
 }
@@ -33,6 +35,7 @@ impl Lanes {
         Self {
             width,
             own: Arc::new(Semaphore::new(width)),
+            publishing: Arc::new(Semaphore::new(width)),
             devices: Mutex::default(),
             closed: CancellationToken::new(),
         }
@@ -41,6 +44,11 @@ impl Lanes {
     /// A turn for work that needs no device; `None` once the operator stops.
     pub async fn own(&self) -> Option<Turn> {
         Arc::clone(&self.own).acquire_owned().await.ok().map(Turn)
+    }
+
+    /// A turn for work at the store; `None` once the operator stops.
+    pub async fn publishing(&self) -> Option<Turn> {
+        Arc::clone(&self.publishing).acquire_owned().await.ok().map(Turn)
     }
 
     /// A turn at a device; `None` once the operator stops.
@@ -58,6 +66,7 @@ impl Lanes {
     pub fn close(&self) {
         self.closed.cancel();
         self.own.close();
+        self.publishing.close();
         for lane in self.devices.lock().unwrap_or_else(PoisonError::into_inner).values() {
             lane.close();
         }
@@ -103,5 +112,6 @@ mod tests {
         lanes.close();
         assert!(own.await.is_none() && there.await.is_none());
         assert!(lanes.at("another").await.is_none() && lanes.own().await.is_none());
+        assert!(lanes.publishing().await.is_none());
     }
 }

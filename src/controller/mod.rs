@@ -137,7 +137,11 @@ impl Drivers {
         let concerned = {
             let context = Arc::clone(&context);
             move |wake| {
-                let objects = context.concerned(&wake).into_iter();
+                let objects = context.concerned(&wake);
+                if let (Wake::Revoked(key), false) = (&wake, objects.is_empty()) {
+                    context.revocations.hold(key);
+                }
+                let objects = objects.into_iter();
                 let named = |object: Arc<DynamicObject>| ObjectRef::from_obj_with(&*object, deployment::resource());
                 futures::stream::iter(objects.map(named))
             }

@@ -10,15 +10,19 @@ use std::{
 };
 
 use futures::{
-    StreamExt as _,
+    FutureExt as _, StreamExt as _,
     channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded},
+    stream::FuturesUnordered,
 };
 use serde_json::json;
 
-use super::{context::Context, revisions::Due};
+use super::{
+    context::{Context, Wake},
+    revisions::Due,
+};
 use crate::{
     api::door::{self, Notice},
-    capability::{Capability, Did, Token},
+    capability::{Capability, Did, Nanos, Token},
     device::actor::Letter,
     plan::backoff::OUTSIDE,
 };
@@ -48,9 +52,12 @@ pub struct Subscription {
 pub struct Subscriptions(Arc<RwLock<HashMap<Did, Subscription>>>);
 
 impl Subscriptions {
-    /// How an owner is told from now on; the latest counts.
-    pub fn set(&self, owner: Did, subscription: Subscription) {
+    /// How an owner is told from now on; the latest counts. Those whose right has ended by `now` make room.
+    pub fn set(&self, owner: Did, subscription: Subscription, now: Nanos) {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= SUBSCRIPTIONS {
+            known.retain(|_, subscription| subscription.right.not_after() >= now);
+        }
         if known.len() < SUBSCRIPTIONS || known.contains_key(&owner) {
             known.insert(owner, subscription);
         }
@@ -91,8 +98,8 @@ pub struct Telling {
     pub notice: Notice,
     /// What it is about.
     pub came: Came,
-    /// To whom.
-    pub owner: Did,
+    /// To whom, beside the webhook; `None`: it is not known whose object it is.
+    pub owner: Option<Did>,
     /// Where it is noted that it was told; `None`: nowhere.
     pub revision: Option<String>,
 }
@@ -100,76 +107,142 @@ pub struct Telling {
 /// Takes notices to be sent.
 #[derive(Debug)]
 pub struct Notices {
-    queue: UnboundedSender<Telling>,
-    under_way: Mutex<HashSet<String>>,
+    owners: UnboundedSender<Telling>,
+    webhook: UnboundedSender<Telling>,
+    pending: Mutex<Pending>,
+}
+
+/// What is on its way.
+#[derive(Debug, Default)]
+struct Pending {
+    ids: HashSet<String>,
+    /// The last refusal of each object: what was refused before it is of no use to anybody any more.
+    refusals: HashMap<String, String>,
+}
+
+/// What [`send_all`] sends. Owners are told whatever becomes of the webhook.
+#[derive(Debug)]
+pub struct Taken {
+    owners: UnboundedReceiver<Telling>,
+    webhook: UnboundedReceiver<Telling>,
 }
 
 impl Notices {
     /// A queue, and what [`send_all`] takes from it.
     #[must_use]
-    pub fn new() -> (Self, UnboundedReceiver<Telling>) {
-        let (queue, taken) = unbounded();
-        (Self { queue, under_way: Mutex::default() }, taken)
+    pub fn new() -> (Self, Taken) {
+        let ((owners, for_owners), (webhook, for_webhook)) = (unbounded(), unbounded());
+        (Self { owners, webhook, pending: Mutex::default() }, Taken { owners: for_owners, webhook: for_webhook })
     }
 
     /// Sends a notice that is not on its way already.
     pub fn tell(&self, telling: Telling) {
-        if self.lock().insert(telling.notice.id.clone()) {
-            // Nobody takes any more only when the process ends.
-            drop(self.queue.unbounded_send(telling));
+        let Telling { notice, came, owner, revision: _ } = &telling;
+        let mut pending = self.lock();
+        if !pending.ids.insert(notice.id.clone()) {
+            return;
+        }
+        if *came == Came::Refused {
+            pending.refusals.insert(notice.uid.clone(), notice.id.clone());
+        }
+        // Nobody takes any more only when the process ends.
+        if owner.is_some() {
+            drop(self.owners.unbounded_send(telling.clone()));
+        }
+        drop(self.webhook.unbounded_send(telling));
+    }
+
+    fn is_superseded(&self, telling: &Telling) -> bool {
+        let Telling { notice, came, owner: _, revision: _ } = telling;
+        *came == Came::Refused && self.lock().refusals.get(&notice.uid).is_some_and(|last| *last != notice.id)
+    }
+
+    fn over(&self, notice: &Notice) {
+        let mut pending = self.lock();
+        pending.ids.remove(&notice.id);
+        if pending.refusals.get(&notice.uid) == Some(&notice.id) {
+            pending.refusals.remove(&notice.uid);
         }
     }
 
-    fn over(&self, id: &str) {
-        self.lock().remove(id);
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Sends notices, for ever.
-pub async fn send_all(context: Arc<Context>, taken: UnboundedReceiver<Telling>) {
-    taken
-        .for_each_concurrent(UNDER_WAY, |telling| {
-            let context = Arc::clone(&context);
-            async move {
-                send(&context, &telling).await;
-                context.notices.over(&telling.notice.id);
+pub async fn send_all(context: Arc<Context>, taken: Taken) {
+    let Taken { owners, webhook } = taken;
+    let told = owners.for_each_concurrent(UNDER_WAY, |Telling { notice, came: _, owner, revision: _ }| {
+        let context = Arc::clone(&context);
+        async move {
+            if let Some(owner) = owner {
+                tell_owner(&context, &owner, &notice).await;
             }
-        })
-        .await;
+        }
+    });
+    futures::join!(told, serve_webhook(&context, webhook));
 }
 
-/// The owner is told once, if that is possible now; the webhook is told until it takes the notice or the object is gone.
-async fn send(context: &Context, telling: &Telling) {
-    let Telling { notice, came, owner, revision } = telling;
-    tell_owner(context, owner, notice).await;
-    let mut failures = 0_u32;
-    while let Err(cause) = tell_webhook(context, *came, notice).await {
-        failures = failures.saturating_add(1);
-        tracing::warn!(id = notice.id, cause, "a webhook did not take a notice; it is told again");
-        tokio::time::sleep(OUTSIDE.pause(failures, rand::random())).await;
-        if !context.is_there(&notice.namespace, &notice.name, &notice.uid) {
-            return;
-        }
+/// Tells the webhook what it did not take again and again, until it takes it, or its object is gone. What waits for the next
+/// try takes nobody's place.
+async fn serve_webhook(context: &Context, mut taken: UnboundedReceiver<Telling>) {
+    let mut trying = FuturesUnordered::new();
+    let mut waiting = FuturesUnordered::new();
+    loop {
+        let room = trying.len() < UNDER_WAY;
+        let (telling, failures) = tokio::select! {
+            Some(tried) = trying.next() => {
+                if let Some((telling, failures)) = tried {
+                    let pause = OUTSIDE.pause(failures, rand::random());
+                    waiting.push(tokio::time::sleep(pause).map(move |()| (telling, failures)));
+                }
+                continue;
+            }
+            Some(due) = waiting.next(), if room => due,
+            Some(telling) = taken.next(), if room => (telling, 0),
+            else => return,
+        };
+        trying.push(try_webhook(context, telling, failures));
     }
+}
+
+/// One try. Gives back what has to be tried again, and how often it failed.
+async fn try_webhook(context: &Context, telling: Telling, failures: u32) -> Option<(Telling, u32)> {
+    let Telling { notice, came, owner: _, revision } = &telling;
+    let is_gone = failures > 0 && !context.is_there(&notice.namespace, &notice.name, &notice.uid);
+    if is_gone || context.notices.is_superseded(&telling) {
+        context.notices.over(notice);
+        return None;
+    }
+    if let Err(cause) = tell_webhook(context, *came, notice).await {
+        tracing::warn!(id = notice.id, cause, "a webhook did not take a notice; it is told again");
+        return Some((telling, failures.saturating_add(1)));
+    }
+    if let Some(revision) = revision {
+        note_told(context, *came, notice, revision).await;
+    }
+    context.notices.over(notice);
+    None
+}
+
+/// What could not be written down is told once more by the next process, and not by this one.
+async fn note_told(context: &Context, came: Came, notice: &Notice, revision: &str) {
     let due = match came {
         Came::Accepted => Due::Served,
         Came::Served => Due::Nothing,
         Came::Refused => return,
     };
-    if let Some(revision) = revision {
-        match super::revisions::note_due(&context.client, &notice.namespace, revision, due).await {
-            Ok(()) => context.remember(&notice.uid, |memory| {
-                let kept = memory.revisions.iter_mut().flatten();
-                kept.filter(|kept| kept.name == *revision).for_each(|kept| kept.due = due);
-            }),
-            Err(error) => {
-                tracing::warn!(%error, revision, "a notice is told once more later: that it was could not be noted");
-            }
-        }
+    if let Err(error) = super::revisions::note_due(&context.client, &notice.namespace, revision, due).await {
+        tracing::warn!(%error, revision, "that a notice was sent could not be noted; it may be sent once more");
+    }
+    context.remember(&notice.uid, |memory| {
+        let kept = memory.revisions.iter_mut().flatten();
+        kept.filter(|kept| kept.name == *revision).for_each(|kept| kept.due = due);
+    });
+    if due == Due::Served {
+        // It may be served already.
+        context.wake(Wake::Object { namespace: notice.namespace.clone(), name: notice.name.clone() });
     }
 }
 
@@ -256,31 +329,43 @@ mod tests {
     }
 
     #[test]
-    fn what_is_on_its_way_is_not_sent_twice() {
+    fn what_is_on_its_way_is_not_sent_twice_and_a_later_refusal_counts() {
         let (notices, mut taken) = Notices::new();
         let owner = Key::from_seed(rand::random()).did().clone();
-        let telling = |about: &str| Telling {
+        let telling = |about: &str, came: Came| Telling {
             notice: Notice {
-                id: id("u", Came::Accepted, about),
+                id: id("u", came, about),
                 namespace: String::new(),
                 name: String::new(),
-                uid: String::new(),
+                uid: "u".into(),
                 reason: String::new(),
                 message: String::new(),
                 time: String::new(),
             },
-            came: Came::Accepted,
-            owner: owner.clone(),
+            came,
+            owner: Some(owner.clone()).filter(|_| came != Came::Refused),
             revision: None,
         };
-        notices.tell(telling("1"));
-        notices.tell(telling("1"));
-        notices.tell(telling("2"));
-        let ids = [taken.try_recv().unwrap().notice.id, taken.try_recv().unwrap().notice.id];
+        notices.tell(telling("1", Came::Accepted));
+        notices.tell(telling("1", Came::Accepted));
+        notices.tell(telling("2", Came::Accepted));
+        let ids = [taken.webhook.try_recv().unwrap().notice.id, taken.webhook.try_recv().unwrap().notice.id];
         assert_eq!(ids, ["u/1/accepted", "u/2/accepted"]);
-        assert!(taken.try_recv().is_err());
-        notices.over("u/1/accepted");
-        notices.tell(telling("1"));
-        assert!(taken.try_recv().is_ok());
+        assert!(taken.webhook.try_recv().is_err());
+        notices.over(&telling("1", Came::Accepted).notice);
+        notices.tell(telling("1", Came::Accepted));
+        assert!(taken.webhook.try_recv().is_ok());
+        for id in ["u/1/accepted", "u/2/accepted", "u/1/accepted"] {
+            assert_eq!(taken.owners.try_recv().unwrap().notice.id, id);
+        }
+
+        let (first, second) = (telling("1", Came::Refused), telling("2", Came::Refused));
+        notices.tell(first.clone());
+        assert!(!notices.is_superseded(&first));
+        notices.tell(second.clone());
+        assert!(notices.is_superseded(&first) && !notices.is_superseded(&second));
+        notices.over(&first.notice);
+        assert!(!notices.is_superseded(&second));
+        assert!(taken.owners.try_recv().is_err(), "whose object it is, is not known");
     }
 }

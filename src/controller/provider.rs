@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     context::{Context, Served, Storage},
+    door,
     error::Error,
     events,
 };
@@ -58,6 +59,10 @@ pub async fn reconcile(object: Arc<HostingProvider>, context: Arc<Context>) -> R
         );
         (Outcome::Stalled(Reason::NotServed, message), context.settings.resync * 10)
     };
+    if served {
+        // Whoever reads from the status where to ask for a grant is not refused for this.
+        door::load(&context).await?;
+    }
     publish_status(&object, &context, served, &outcome).await?;
     Ok(Action::requeue(backoff::Backoff { first: requeue, cap: requeue }.pause(1, rand::random())))
 }

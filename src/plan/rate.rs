@@ -30,8 +30,11 @@ impl<K: Clone + Eq + Hash + Ord> Rate<K> {
     /// How long to wait, for one too many; it does not count.
     pub fn ask(&mut self, key: &K, now: Nanos) -> Result<(), Duration> {
         let before = self.full_at.get(key).copied();
-        let full_at = before.unwrap_or(now).max(now).plus(self.every);
-        let over = full_at.since(now).saturating_sub(self.every * self.burst);
+        let burst = self.every * self.burst;
+        // No question leads further ahead: such a time was noted before the clock was set back.
+        let known = before.filter(|full_at| *full_at <= now.plus(burst));
+        let full_at = known.unwrap_or(now).max(now).plus(self.every);
+        let over = full_at.since(now).saturating_sub(burst);
         if !over.is_zero() {
             return Err(over);
         }
@@ -84,6 +87,16 @@ mod tests {
         assert_eq!(rate.ask(&"a", Nanos(110)), Ok(()));
         assert_eq!(rate.ask(&"a", Nanos(110)), Err(EVERY));
         assert_eq!((rate.len(), rate.is_empty()), (2, false));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_holds_nobody_up() {
+        let mut rate = Rate::new(EVERY, 2, 8);
+        for now in [1000, 1000, 100, 100] {
+            assert_eq!(rate.ask(&"a", Nanos(now)), Ok(()), "{now}");
+        }
+        assert_eq!(rate.ask(&"a", Nanos(100)), Err(EVERY));
+        assert_eq!((rate.len(), rate.by_time.len()), (1, 1));
     }
 
     #[test]

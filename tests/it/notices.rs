@@ -9,7 +9,14 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, body::Bytes, extract::State, http::HeaderMap, routing::post};
+use axum::{
+    Router,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, HeaderValue, header::LOCATION},
+    response::{IntoResponse as _, Response},
+    routing::{get, post},
+};
 use dms_operator::{controller::clock::wall, dev::wallet::Wallet};
 use kube::ResourceExt as _;
 use reqwest::StatusCode;
@@ -22,7 +29,7 @@ use crate::{
     world::{Tenant, installation_with, name, page},
 };
 
-/// Takes CloudEvents, or refuses them.
+/// Takes CloudEvents, or shows who sends them to a page for people, as a proxy does that wants a login.
 #[derive(Clone, Default)]
 struct Sink {
     refuses: Arc<AtomicBool>,
@@ -36,7 +43,8 @@ impl Sink {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let path = format!("/{}", name());
         let url = format!("http://{}{path}", listener.local_addr().unwrap());
-        let routes = Router::new().route(&path, post(take)).with_state(sink.clone());
+        let routes =
+            Router::new().route(&path, post(take)).route("/login", get(async || "sign in")).with_state(sink.clone());
         tokio::spawn(async move { axum::serve(listener, routes).await });
         (sink, url)
     }
@@ -50,16 +58,16 @@ impl Sink {
     }
 }
 
-async fn take(State(sink): State<Sink>, headers: HeaderMap, body: Bytes) -> StatusCode {
+async fn take(State(sink): State<Sink>, headers: HeaderMap, body: Bytes) -> Response {
     assert_eq!(headers["content-type"], "application/cloudevents+json");
     let event = serde_json::from_slice(&body).unwrap();
-    let (list, status) = if sink.refuses.load(Ordering::SeqCst) {
-        (&sink.refused, StatusCode::SERVICE_UNAVAILABLE)
+    if sink.refuses.load(Ordering::SeqCst) {
+        sink.refused.lock().unwrap().push(event);
+        (StatusCode::FOUND, [(LOCATION, HeaderValue::from_static("/login"))]).into_response()
     } else {
-        (&sink.taken, StatusCode::NO_CONTENT)
-    };
-    list.lock().unwrap().push(event);
-    status
+        sink.taken.lock().unwrap().push(event);
+        StatusCode::NO_CONTENT.into_response()
+    }
 }
 
 const ACCEPTED: &str = "io.nunet.hosting.deployment.accepted";
@@ -201,5 +209,40 @@ async fn an_owner_who_is_connected_is_told_over_libp2p() {
         assert_eq!((&notice.name, &notice.namespace), (&web, &plain.namespace));
         assert_eq!(notice.reason, reason);
     }
+    owner.link.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_that_takes_nothing_silences_no_owner() {
+    let _timed = Timed::start();
+    let (sink, url) = Sink::start().await;
+    sink.refuses.store(true, Ordering::SeqCst);
+    let terms = json!({
+        "notices": {"webhook": {"url": url}},
+        "grants": [{"subjects": {"any": {}}, "actions": ["apply"]}],
+    });
+    let installation = installation_with("silenced", 0, &[], &[], terms).await;
+    let plain = Tenant::new(&installation).await;
+    let mut owner = Listener::start(&installation, Wallet::random().unwrap()).await;
+    let grant = owner.login(&plain.namespace, true).await;
+    let release = plain.files("files", &page().0).await;
+    // More than are sent side by side.
+    for _ in 0..20 {
+        plain.apply(&plain.sign(plain.object(&name(), &release))).await.unwrap();
+    }
+    eventually("the webhook is told of all", async || {
+        let refused = sink.refused.lock().unwrap();
+        let ids: BTreeSet<_> = refused.iter().map(|event| event["id"].to_string()).collect();
+        if ids.len() >= 20 { Ok(()) } else { Err(format!("{} of them", ids.len())) }
+    })
+    .await;
+    let (web, wallet) = (name(), &owner.asker.wallet);
+    let mut object = plain.object(&web, &release);
+    object["spec"]["owner"] = json!(wallet.did().as_str());
+    wallet.sign(&mut object, &grant, installation.provider.did(), wall()).unwrap();
+    plain.apply(&object).await.unwrap();
+    let notice = owner.told().await;
+    assert_eq!((&notice.name, &*notice.reason), (&web, "Verified"));
+    assert!(sink.taken.lock().unwrap().is_empty());
     owner.link.stop().await;
 }

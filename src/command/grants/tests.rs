@@ -33,7 +33,7 @@ fn a_row_says_where_what_and_until_when() {
         json!({
             "id": "abababababab", "key": "owner", "provider": provider, "subject": subject, "namespace": namespace,
             "actions": actions, "names": names, "capabilities": paths, "expires": "2026-11-27T12:00:00Z", "expired": false,
-            "revoked": false, "delegations": 2,
+            "revocationWritten": false, "delegations": 2,
         })
     };
     let expected = json!([

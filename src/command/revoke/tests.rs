@@ -1,5 +1,5 @@
 use super::*;
-use crate::capability::{Capability, Minting, Nanos, verify_revocation};
+use crate::capability::{Capability, Context, Minting, Nanos, verify_revocation};
 
 fn key(byte: u8) -> Key {
     Key::from_seed([byte; 32])
@@ -45,14 +45,36 @@ fn what_was_passed_on_is_found_by_id_and_by_did() {
     }
     let find =
         |which: &str, name: Option<&Name>| delegation(&folder, Some(which), name).map_err(|error| error.to_string());
-    let found = |name: &Name, token: &Token| Ok(Delegated { key: name.clone(), token: token.clone(), revoked: false });
+    let found = |name: &Name, token: &Token| {
+        Ok(Delegated { key: name.clone(), token: token.clone(), revocation_written: false })
+    };
     assert_eq!(find(&delegated::id(&first), None), found(&owner, &first));
     assert_eq!(find(&hex::encode_upper(third.nonce()), None), found(&other, &third));
+    assert_eq!(find(&delegated::id(&third)[..8], None), found(&other, &third));
     assert_eq!(find(key(3).did().as_str(), None), found(&owner, &first));
     assert_eq!(find(key(4).did().as_str(), Some(&other)), found(&other, &third));
     assert!(find(key(4).did().as_str(), None).unwrap_err().contains("is more than one token"));
-    for unknown in ["zz", key(5).did().as_str()] {
+    for unknown in ["zz", "", &delegated::id(&first)[..7], key(5).did().as_str()] {
         assert!(find(unknown, None).unwrap_err().contains("no token that this wallet passed on"), "{unknown}");
     }
+    // What cannot be read hides nothing.
+    std::fs::write(root.path().join("hosting/delegated/owner/broken.token"), "{").unwrap();
     assert_eq!(Delegated::all(&folder, None).unwrap().len(), 3);
+}
+
+#[test]
+fn the_last_link_that_the_wallet_issued_is_meant() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = Folder::new(root.path().to_owned());
+    let names: [Name; 2] = ["a", "b"].map(|name| name.parse().unwrap());
+    for (name, did) in names.iter().zip([2, 3]) {
+        for file in [folder.key(name), folder.context(name)] {
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, Context::empty(key(did).did().clone()).to_json()).unwrap();
+        }
+    }
+    let team = link(2, 3, 3, Some(&link(1, 2, 4, None)));
+    let pipeline = link(3, 4, 2, Some(&team));
+    assert_eq!(issuer_of(&folder, &pipeline, None).unwrap(), names[1]);
+    assert_eq!(issuer_of(&folder, &team, None).unwrap(), names[0]);
 }

@@ -24,7 +24,8 @@ use super::stream::Stream;
 use super::{Files, in_namespace, is_deployment, name_of, objects, text};
 use crate::api::names::FIELD_MANAGER_OF_PEOPLE;
 
-const SIGNS: &str = "What is not signed is signed, and all of it where a key is named. Exit codes: 0 every HostingDeployment is \
+const SIGNS: &str = "What is not signed is signed, and all of it where a key, or one of --grant, --provider, --content and \
+    --refresh, is named. Exit codes: 0 every HostingDeployment is \
     Ready; 1 one is not, or was not applied.";
 
 /// Arguments of `apply`.
@@ -63,7 +64,8 @@ pub async fn run(args: Args) -> Result<ExitCode, CommandError> {
         return Err(files.no_deployment());
     }
     let content = content.map(|path| Supplied::read(&path)).transpose()?;
-    let signed = sign(&mut found, &hand, |signer| Signing {
+    let everything = hand.is_given() || content.is_some() || refresh;
+    let signed = sign(&mut found, &hand, everything, |signer| Signing {
         signer,
         namespace: Some(namespace.clone()),
         content,
@@ -95,14 +97,14 @@ pub async fn run(args: Args) -> Result<ExitCode, CommandError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Signs what is to be signed. Where all is signed already and no key is named, no key is looked for.
+/// Signs what is to be signed. Where all is signed already and nothing says how to sign, no key is looked for.
 fn sign(
     found: &mut [Value],
     hand: &Hand,
+    everything: bool,
     signing: impl FnOnce(super::signer::Signer) -> Signing,
 ) -> Result<Vec<Signed>, CommandError> {
     let unsigned = |object: &Value| is_deployment(object) && text(object, "/spec/authorization/invocation").is_none();
-    let everything = hand.is_given();
     if !everything && !found.iter().any(unsigned) {
         return Ok(Vec::new());
     }

@@ -5,15 +5,11 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::text;
-use crate::api::digest::spec_digest;
 use crate::capability::{Did, Envelope, MAX_INVOCATION, Nanos, Token, parse_token_list};
-use crate::plan::authorise::Statement;
 
 /// The signature that an object carries, as it says itself: nothing here is verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Carried {
-    /// `None`: what is signed cannot be read.
-    statement: Option<Statement>,
     /// Whom it is addressed to.
     pub(super) provider: Option<Did>,
     /// Whose grant it rests on.
@@ -28,16 +24,14 @@ impl Carried {
         let bytes = STANDARD.decode(text(object, "/spec/authorization/invocation")?).ok()?;
         let envelope = Some(bytes).filter(|bytes| bytes.len() <= MAX_INVOCATION)?;
         let envelope = Envelope::parse(&envelope).ok()?;
-        let statement = serde_json::from_slice(&envelope.message).ok();
         let tokens = parse_token_list(&envelope.capabilities).unwrap_or_default();
         let not_after = tokens.iter().map(Token::not_after).fold(envelope.expires, Nanos::min);
         let root = tokens.first().map(|token| token.root().issuer().clone());
-        Some(Self { statement, provider: envelope.to.id.did(), root, not_after })
+        Some(Self { provider: envelope.to.id.did(), root, not_after })
     }
 
-    /// Whether it is this object, as it is now, that was signed.
-    pub(super) fn covers(&self, object: &Value) -> bool {
-        let Some(statement) = &self.statement else { return false };
-        spec_digest(object).is_ok_and(|digest| Statement::new(digest, statement.time) == *statement)
+    /// Whom it is for: whom it is addressed to, else whose grant it rests on.
+    pub(super) fn for_whom(&self) -> Option<&Did> {
+        self.provider.as_ref().or(self.root.as_ref())
     }
 }

@@ -92,18 +92,21 @@ impl Cluster {
         Ok(devices.items.iter().map(|device| candidate(device, &load)).collect())
     }
 
-    /// What is taken back in the cluster.
-    pub(super) async fn revoked(&self, namespace: &str) -> Seen<BTreeSet<RevocationKey>> {
+    /// What is taken back in the cluster, and whether that is all of it: who may not look everywhere sees that of one
+    /// namespace.
+    pub(super) async fn revoked(&self, namespace: &str) -> Seen<(BTreeSet<RevocationKey>, Seen<()>)> {
         let everywhere: Api<CapabilityRevocation> = Api::all(self.client.clone());
         let mut found = everywhere.list(&ListParams::default()).await;
+        let mut elsewhere = Ok(());
         if found.is_err() {
             let here: Api<CapabilityRevocation> = Api::namespaced(self.client.clone(), namespace);
             found = here.list(&ListParams::default()).await;
+            elsewhere = Err("revocations in other namespaces were not seen".to_owned());
         }
         let found = found.map_err(|error| said("revocations cannot be read", &error))?;
         let standing = found.items.iter().filter(|object| !is_refused(object));
         let tokens = standing.filter_map(|object| Token::parse(object.spec.token.as_bytes()).ok());
-        Ok(tokens.filter_map(|token| in_force(&token).ok()).collect())
+        Ok((tokens.filter_map(|token| in_force(&token).ok()).collect(), elsewhere))
     }
 
     /// The ConfigMap of an object's content; `None`: there is none.

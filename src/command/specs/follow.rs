@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Api;
 use kube::api::DynamicObject;
 use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::watch_object;
+use kube::runtime::watcher::{self, watch_object};
 
 use super::super::CommandError;
 use super::super::wallet::print;
@@ -36,8 +36,13 @@ pub(super) async fn follow(awaited: &Awaited, named: bool, patience: Duration) -
             let object = match moment {
                 Ok(Some(object)) => object,
                 Ok(None) => return Err(CommandError::new(format!("HostingDeployment {name} was deleted meanwhile"))),
-                // The watch is begun anew by itself.
-                Err(_) => continue,
+                Err(error) => {
+                    if let Some(refused) = not_allowed(name, &error) {
+                        return Err(refused);
+                    }
+                    // The watch is begun anew by itself.
+                    continue;
+                }
             };
             let status = object.data.get("status").cloned().unwrap_or_default();
             let status: HostingDeploymentStatus = serde_json::from_value(status).unwrap_or_default();
@@ -61,7 +66,8 @@ pub(super) async fn follow(awaited: &Awaited, named: bool, patience: Duration) -
 fn ending(name: &str, status: &HostingDeploymentStatus) -> Option<Result<(), CommandError>> {
     if let Some(stalled) = holding(status, ConditionType::Stalled) {
         let Condition { reason, message, .. } = stalled;
-        return Some(Err(CommandError::new(format!("HostingDeployment {name} is not Ready: {reason}: {message}"))));
+        let said = format!("HostingDeployment {name} is not Ready: {reason}: {message}");
+        return Some(Err(CommandError::new(on_one_line(&said))));
     }
     holding(status, ConditionType::Ready).map(|_| Ok(()))
 }
@@ -81,7 +87,26 @@ fn too_late(name: &str, latest: Option<&HostingDeploymentStatus>, patience: Dura
     let ready = status.conditions.iter().find(|condition| condition.type_ == ConditionType::Ready.as_str());
     let why =
         ready.map_or_else(|| "nothing is known".to_owned(), |ready| format!("{}: {}", ready.reason, ready.message));
-    CommandError::new(format!("HostingDeployment {name} is not Ready within {seconds} s: {why}. It stays applied"))
+    let said = format!("HostingDeployment {name} is not Ready within {seconds} s: {why}. It stays applied");
+    CommandError::new(on_one_line(&said))
+}
+
+/// What trying again does not change: the API server lets this user not look.
+fn not_allowed(name: &str, error: &watcher::Error) -> Option<CommandError> {
+    let (watcher::Error::InitialListFailed(kube::Error::Api(status))
+    | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+    | watcher::Error::WatchFailed(kube::Error::Api(status))
+    | watcher::Error::WatchError(status)) = error
+    else {
+        return None;
+    };
+    matches!(status.code, 401 | 403).then(|| {
+        CommandError::new(format!(
+            "HostingDeployment {name} stays applied, and what comes of it cannot be seen: {}. Ask for the right to list and \
+             watch HostingDeployments, or run the command with --no-wait",
+            on_one_line(status.message.trim_end_matches('.'))
+        ))
+    })
 }
 
 /// What was printed so far.
@@ -156,6 +181,26 @@ mod tests {
         assert_eq!(error, "HostingDeployment web is not Ready: R: sign again");
         let late = too_late("web", Some(&going), Duration::from_secs(3)).to_string();
         assert_eq!(late, "HostingDeployment web is not Ready within 3 s: R: a. It stays applied");
+    }
+
+    #[test]
+    fn who_may_not_look_is_told_at_once() {
+        let status = |code: u16| {
+            let status = json!({"status": "Failure", "message": "not\nyours", "reason": "Forbidden", "code": code});
+            serde_json::from_value::<kube::core::Status>(status).unwrap()
+        };
+        for error in [
+            watcher::Error::InitialListFailed(kube::Error::Api(Box::new(status(403)))),
+            watcher::Error::WatchError(Box::new(status(401))),
+        ] {
+            let said = not_allowed("web", &error).unwrap().to_string();
+            assert!(
+                said.contains("web stays applied") && said.contains("not yours") && said.contains("--no-wait"),
+                "{said}"
+            );
+        }
+        assert!(not_allowed("web", &watcher::Error::WatchError(Box::new(status(410)))).is_none());
+        assert!(not_allowed("web", &watcher::Error::NoResourceVersion).is_none());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::cluster::{DryRun, Seen};
 use super::judge::{Bench, Judgement, Source, Verdict};
+use super::verify::remark;
 use super::{namespace_of, text};
 use crate::api::digest::{SpecDigest, spec_digest};
 use crate::api::{Access, HostingDeploymentSpec, HostingProvider, Permission};
@@ -15,6 +16,9 @@ use crate::plan::authorise::Highest;
 use crate::plan::place::{Candidate, place};
 use crate::plan::validate::{Terms, namespace_allowed, terms, wanted};
 use crate::store::Release;
+
+/// The operator remembers what it accepted, of objects that are gone too.
+const BEFORE: &str = "whether a newer spec was accepted before under this name is not known";
 
 /// What is known that bears on one object.
 #[derive(Debug)]
@@ -26,6 +30,8 @@ pub(super) struct Surroundings {
     pub(super) labels: Seen<Option<BTreeMap<String, String>>>,
     pub(super) candidates: Seen<Vec<Candidate>>,
     pub(super) revoked: Seen<BTreeSet<RevocationKey>>,
+    /// Whether those are the revocations of all namespaces.
+    pub(super) elsewhere: Seen<()>,
     pub(super) dry_run: Seen<DryRun>,
     /// The files that go with the object, with where they were found.
     pub(super) files: Option<(Release, &'static str)>,
@@ -78,7 +84,8 @@ pub(super) struct Transfer {
 
 /// Looks ahead. `explicit` is the provider that was named on the command line.
 pub(super) fn forecast(object: &Value, around: &Surroundings, explicit: Option<&Did>, now: Nanos) -> Forecast {
-    let Surroundings { live, provider, labels, candidates, revoked, dry_run, files: _, stored_files: _ } = around;
+    let Surroundings { live, provider, labels, candidates, revoked, elsewhere, dry_run, files: _, stored_files: _ } =
+        around;
     let mut unknown: Vec<String> = Vec::new();
     let mut refusals = Vec::new();
     let live = noted(live.as_ref(), &mut unknown).and_then(Option::as_ref);
@@ -97,6 +104,8 @@ pub(super) fn forecast(object: &Value, around: &Surroundings, explicit: Option<&
     });
     let signature =
         judgement(object, live, provider, terms.as_ref(), explicit, noted(revoked.as_ref(), &mut unknown), now);
+    unknown.extend(elsewhere.clone().err());
+    unknown.extend(remark(&signature));
     if signature.verdict == Verdict::Reject {
         refusals.push(format!("{}: {}", signature.reason.unwrap_or("Rejected"), signature.message));
     }
@@ -115,6 +124,9 @@ pub(super) fn forecast(object: &Value, around: &Surroundings, explicit: Option<&
         Some(DryRun::Taken) | None => {}
     }
     let (change, parts) = if known { change(object, live) } else { (Change::Unknown, Vec::new()) };
+    if change == Change::Create {
+        unknown.push(BEFORE.to_owned());
+    }
     let (device, device_note) = device(spec.as_ref(), live, candidates, &mut unknown);
     let transfer = transfer(object, live, around, &mut refusals);
     let mut told = BTreeSet::new();

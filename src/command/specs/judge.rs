@@ -118,20 +118,25 @@ impl Bench {
         let Some(provider) = provider else {
             return judgement.refused(Refusal::explained(Reason::Malformed, "the signature cannot be read"));
         };
+        match self.standing(object, &provider, now) {
+            Standing::Valid(accepted) => judgement.accepted(&accepted),
+            Standing::Expired { accepted: _, refusal } | Standing::Refused(refusal) => judgement.refused(refusal),
+        }
+    }
+
+    /// Where an object stands with a provider.
+    pub(super) fn standing(&self, object: &Value, provider: &Did, now: Nanos) -> Standing {
         let rules = Rules {
             judge: &anew,
-            provider: &provider,
-            anchors: std::slice::from_ref(&provider),
+            provider,
+            anchors: std::slice::from_ref(provider),
             revoked: &|key| self.revoked.contains(key),
             denied: &self.denied,
             highest: self.highest.as_ref(),
             rollback: self.rollback,
             now,
         };
-        match authorise(object, &rules) {
-            Standing::Valid(accepted) => judgement.accepted(&accepted),
-            Standing::Expired { accepted: _, refusal } | Standing::Refused(refusal) => judgement.refused(refusal),
-        }
+        authorise(object, &rules)
     }
 
     fn provider_of(&self, carried: Option<&Carried>) -> (Option<Did>, Source) {

@@ -20,7 +20,7 @@ use super::judge::Verdict;
 use super::stream::Stream;
 use super::verify::TakenBack;
 use super::{Files, in_namespace, is_deployment, namespace_of, objects, text};
-use crate::capability::{Did, RevocationKey};
+use crate::capability::{Did, RevocationKey, on_one_line};
 use crate::store::Release;
 
 const CODES: &str = "Nothing is changed. Exit codes: 0 nothing would be refused; 2 something would be; 1 it could not be told: \
@@ -112,6 +112,7 @@ impl Looking {
             labels: Err(NOT_ASKED.to_owned()),
             candidates: Err(NOT_ASKED.to_owned()),
             revoked: Ok(self.revoked.clone()),
+            elsewhere: Ok(()),
             dry_run: Err(NOT_ASKED.to_owned()),
             files: self.files(object),
             stored_files: None,
@@ -130,6 +131,13 @@ impl Looking {
             cluster.revoked(namespace),
             cluster.dry_run(object),
         );
+        let (revoked, elsewhere) = match revoked {
+            Ok((mut revoked, elsewhere)) => {
+                revoked.extend(self.revoked.iter().cloned());
+                (Ok(revoked), elsewhere)
+            }
+            Err(why) => (Err(why), Ok(())),
+        };
         let stored = match config_map_name(object) {
             Some(name) => cluster.config_map(namespace, name).await.ok().flatten(),
             None => None,
@@ -141,10 +149,8 @@ impl Looking {
             provider,
             labels,
             candidates,
-            revoked: revoked.map(|mut revoked| {
-                revoked.extend(self.revoked.iter().cloned());
-                revoked
-            }),
+            revoked,
+            elsewhere,
             dry_run,
             files: self.files(object).or_else(in_cluster),
             stored_files,
@@ -188,14 +194,19 @@ fn lines(forecast: &Forecast) -> String {
         Verdict::Accept => format!("✓  {}", signature.message),
         Verdict::Reject => format!("✗  {}", signature.reason.unwrap_or("Rejected")),
     };
-    let mut out = format!(
-        "{namespace}/{name} {change}\n   device     {device}\n   transfer   {transfer}\n   signature  {signature}\n   \
-         namespace  {namespace_allowed}\n"
-    );
+    let mut out = format!("{}\n", on_one_line(&format!("{namespace}/{name} {change}")));
+    for (part, said) in [
+        ("device", device.as_str()),
+        ("transfer", transfer.as_str()),
+        ("signature", signature.as_str()),
+        ("namespace", namespace_allowed),
+    ] {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "   {part:<9}  {}", on_one_line(said));
+    }
     for (mark, sentence) in refusals.iter().map(|refusal| ('✗', refusal)).chain(unknown.iter().map(|why| ('?', why)))
     {
-        // Writing to a String cannot fail.
-        let _ = writeln!(out, "   {mark}  {sentence}");
+        let _ = writeln!(out, "   {mark}  {}", on_one_line(sentence));
     }
     out
 }

@@ -15,14 +15,17 @@ use super::super::token::Output as Form;
 use super::super::token::report::written;
 use super::super::wallet::{print, read};
 use super::carried::Carried;
+use super::judge::Bench;
 use super::sign::{Output, replace, rewritten};
 use super::signer::Hand;
 use super::signing::Signing;
 use super::stream::Stream;
-use super::{is_deployment, name_of, namespace_of, objects_mut, sentence};
-use crate::capability::Nanos;
+use super::{is_deployment, name_of, namespace_of, objects_mut, odd_list, sentence};
+use crate::capability::{Did, Nanos, Reason, on_one_line};
+use crate::plan::authorise::Standing;
 
 const ENDINGS: [&str; 3] = ["yaml", "yml", "json"];
+const CHANGED: &str = "it was changed since it was signed: look at the change, and run `kubectl hosting sign` for it";
 
 /// What is signed again.
 #[derive(Clone, Copy, Debug)]
@@ -81,15 +84,16 @@ pub(super) fn renew(
         Ok(signing.get_or_init(|| Signing { signer, namespace: None, content: None, refresh: false, now: renewal.now }))
     };
     let mut rows = Vec::new();
-    for file in files {
-        rows.extend(in_file(&file, renewal, &opened)?);
-    }
+    let gone_through = files.iter().try_for_each(|file| in_file(file, renewal, &opened, &mut rows));
     let form = match output {
         None => Form::Table,
         Some(Output::Yaml) => Form::Yaml,
         Some(Output::Json) => Form::Json,
     };
-    print(&written(&rows, form, || table(&rows))?)?;
+    if gone_through.is_ok() || !rows.is_empty() {
+        print(&written(&rows, form, || table(&rows))?)?;
+    }
+    gone_through?;
     match rows.iter().filter(|row| row.outcome == Outcome::Failed).count() {
         0 => Ok(ExitCode::SUCCESS),
         failed => Err(CommandError::new(format!(
@@ -123,42 +127,62 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), CommandError> {
     found.iter().try_for_each(|path| collect(path, files))
 }
 
-/// Renews what is in a file and gives a row for each HostingDeployment. A file that cannot be read is one row, unless it has
-/// nothing to do with us.
+/// Renews what is in a file and adds a row for each HostingDeployment. A file that cannot be read is one row, unless it has
+/// nothing to do with us: the others are renewed all the same.
 fn in_file<'a>(
     file: &Path,
     renewal: &Renewal,
     opened: &dyn Fn() -> Result<&'a Signing, CommandError>,
-) -> Result<Vec<Row>, CommandError> {
-    let text = read(file)?;
+    rows: &mut Vec<Row>,
+) -> Result<(), CommandError> {
+    let text = match read(file) {
+        Ok(text) => text,
+        Err(error) => {
+            rows.push(unread(file, sentence(&error)));
+            return Ok(());
+        }
+    };
     if !text.contains("HostingDeployment") {
-        return Ok(Vec::new());
+        return Ok(());
     }
     let stream = match Stream::parse(text) {
         Ok(stream) => stream,
         Err(error) => {
-            let message = format!("it is not a stream of YAML documents: {error}");
-            let (ended, not_after) = (None, None);
-            return Ok(vec![Row {
-                file: file.to_owned(),
-                namespace: None,
-                name: None,
-                outcome: Outcome::Failed,
-                ended,
-                not_after,
-                message,
-            }]);
+            rows.push(unread(file, format!("it is not a stream of YAML documents: {error}")));
+            return Ok(());
         }
     };
     let mut documents = stream.documents().to_vec();
-    let mut rows = Vec::new();
+    if let Some(odd) = documents.iter().find_map(odd_list) {
+        rows.push(unread(file, odd));
+        return Ok(());
+    }
+    let first = rows.len();
     for object in documents.iter_mut().flat_map(objects_mut).filter(|object| is_deployment(object)) {
         rows.push(one(file, object, renewal, opened)?);
     }
-    if rows.iter().any(|row| row.outcome == Outcome::Renewed) {
-        replace(file, &rewritten(file, &stream, &documents)?)?;
+    if !rows.iter().skip(first).any(|row| row.outcome == Outcome::Renewed) {
+        return Ok(());
     }
-    Ok(rows)
+    if let Err(error) = rewritten(file, &stream, &documents).and_then(|text| replace(file, &text)) {
+        for row in rows.iter_mut().skip(first).filter(|row| row.outcome == Outcome::Renewed) {
+            (row.outcome, row.not_after, row.message) = (Outcome::Failed, None, sentence(&error));
+        }
+    }
+    Ok(())
+}
+
+/// The row of a file whose objects are not known.
+fn unread(file: &Path, message: String) -> Row {
+    Row {
+        file: file.to_owned(),
+        namespace: None,
+        name: None,
+        outcome: Outcome::Failed,
+        ended: None,
+        not_after: None,
+        message,
+    }
 }
 
 /// Signs one object again, if it is time.
@@ -188,12 +212,22 @@ fn one<'a>(
         return Ok(row(Outcome::Kept, None, Some(end), format!("valid until {end}")));
     }
     let failed = |message| row(Outcome::Failed, Some(end), None, message);
-    if !carried.covers(object) {
-        let message = "it was changed since it was signed: look at the change, and run `kubectl hosting sign` for it";
-        return Ok(failed(message.to_owned()));
+    let Some(provider) = carried.for_whom() else {
+        return Ok(failed("it is addressed to nobody: run `kubectl hosting sign` for it".to_owned()));
+    };
+    if let Some(refused) = refusal(object, provider, now) {
+        return Ok(failed(refused));
+    }
+    let signing = opened()?;
+    if let Some(named) = signing.signer.provider.as_ref().filter(|named| *named != provider) {
+        let message = format!(
+            "it was signed for the provider {provider}, and --provider names {named}: run `kubectl hosting sign` to sign it \
+             for another"
+        );
+        return Ok(failed(message));
     }
     let mut next = object.clone();
-    match opened()?.renew(&mut next, carried.provider.as_ref()) {
+    match signing.renew(&mut next, Some(provider)) {
         Err(error) => Ok(failed(sentence(&error))),
         Ok(signed) if signed.not_after <= end => Ok(failed(format!(
             "it ends at {end}, and with the newest grant at hand no later: ask for a new grant first"
@@ -203,6 +237,15 @@ fn one<'a>(
             let message = format!("valid until {}, before only until {end}", signed.not_after);
             Ok(row(Outcome::Renewed, Some(end), Some(signed.not_after), message))
         }
+    }
+}
+
+/// Why an object is not signed again: what it carries was never good for it. A signature that is over is no reason.
+fn refusal(object: &Value, provider: &Did, now: Nanos) -> Option<String> {
+    match Bench::default().standing(object, provider, now) {
+        Standing::Valid(_) | Standing::Expired { .. } => None,
+        Standing::Refused(refusal) if refusal.reason == Reason::DigestMismatch => Some(CHANGED.to_owned()),
+        Standing::Refused(refusal) => Some(format!("what it carries does not authorise it: {}", refusal.message)),
     }
 }
 
@@ -220,8 +263,12 @@ fn table(rows: &[Row]) -> String {
         };
         let unknown = "-".to_owned();
         let (namespace, name) = (namespace.as_ref().unwrap_or(&unknown), name.as_ref().unwrap_or(&unknown));
+        let line = format!("{outcome:<8}  {}  {namespace}/{name}: {message}", file.display());
         // Writing to a String cannot fail.
-        let _ = writeln!(out, "{outcome:<8}  {}  {namespace}/{name}: {message}", file.display());
+        let _ = writeln!(out, "{}", on_one_line(&line));
     }
     out
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,9 +33,10 @@ pub(in crate::command) struct Hand {
 }
 
 impl Hand {
-    /// Whether the command line or the environment names a key.
+    /// Whether the command line says how to sign, or the environment names a key.
     pub(super) fn is_given(&self) -> bool {
-        self.key.is_some() || variable(KEY_SEED).is_some()
+        let Self { key, grant, provider } = self;
+        key.is_some() || grant.is_some() || provider.is_some() || variable(KEY_SEED).is_some()
     }
 
     pub(super) fn open(&self) -> Result<Signer, CommandError> {

@@ -85,12 +85,15 @@ impl Stream {
     }
 }
 
-/// The objects of a document, each with its node: its items, when it is a `List`.
+/// The objects of a document, each with its node: what it holds, when it is a list. What is the same has no part in this.
 fn objects<'a>(
     root: &'a Node,
     before: &'a Value,
     after: &'a Value,
 ) -> Result<Vec<(&'a Node, &'a Value, &'a Value)>, EditError> {
+    if before == after {
+        return Ok(Vec::new());
+    }
     let (Some(before_items), Some(after_items)) = (items(before), items(after)) else {
         return Ok(vec![(root, before, after)]);
     };
@@ -98,15 +101,14 @@ fn objects<'a>(
     if nodes.len() != before_items.len() || nodes.len() != after_items.len() {
         return Err(EditError::NotWrittenOut("items".to_owned()));
     }
-    Ok(nodes
-        .iter()
-        .zip(before_items.iter().zip(after_items))
-        .map(|(node, (before, after))| (node, before, after))
-        .collect())
+    let mut found = Vec::new();
+    for (node, (before, after)) in nodes.iter().zip(before_items.iter().zip(after_items)) {
+        found.extend(objects(node, before, after)?);
+    }
+    Ok(found)
 }
 
-/// The items of a `List`.
+/// The items of a list. To kubectl every document that has some is one, whatever its kind.
 pub(super) fn items(document: &Value) -> Option<&Vec<Value>> {
-    let list = document.get("kind").and_then(Value::as_str) == Some("List");
-    document.get("items").filter(|_| list)?.as_array()
+    document.get("items")?.as_array()
 }

@@ -219,3 +219,29 @@ fn items_of_a_list_are_signed_too() {
     assert_eq!(owner().sign_all(&mut documents).unwrap().len(), 1);
     assert_eq!(&accepted_signer(&documents[0]["items"][0]), key(2).did());
 }
+
+#[test]
+fn whatever_is_opened_as_a_list_is_looked_at() {
+    let item = &stream(&deployment(&format!("{{release: '{}'}}", release_of("x"))))[0];
+    let list = |version: &str, kind: &str, item: &Value| serde_json::json!({ "apiVersion": version, "kind": kind, "items": [item] });
+    let ours = |kind: &str, item: &Value| list("hosting.nunet.io/v1alpha1", kind, item);
+    let nested = list("v1", "List", &ours("HostingDeploymentList", item));
+    assert_eq!(objects(std::iter::once(&nested)).collect::<Vec<_>>(), [item]);
+    assert_eq!(odd_list(&nested), None);
+    let mut documents = vec![nested.clone()];
+    assert_eq!(owner().sign_all(&mut documents).unwrap().len(), 1);
+    assert_eq!(&accepted_signer(&documents[0]["items"][0]["items"][0]), key(2).did());
+    let text = Stream::parse(nested.to_string()).unwrap().rewritten(&documents).unwrap();
+    assert_eq!(stream(&text), documents);
+
+    // kubectl would name the kind by that of the list.
+    let mut nameless = item.clone();
+    nameless.as_object_mut().unwrap().remove("kind");
+    for odd in [
+        ours("HostingDeploymentList", &nameless),
+        ours("HostingDeployment", item),
+        list("v1", "List", &ours("HostingDeploymentList", &nameless)),
+    ] {
+        assert!(odd_list(&odd).unwrap().contains("its own kind and apiVersion"), "{odd}");
+    }
+}

@@ -14,8 +14,8 @@ use super::super::token::{Output, now};
 use super::super::wallet::{print, read_bytes, shown};
 use super::judge::{Bench, Judgement, Source, Verdict};
 use super::stream::Stream;
-use super::{Files, is_kind, is_ours, objects, placed, text};
-use crate::capability::{Did, Refusal, RevocationKey, Token, verify_revocation};
+use super::{Files, is_kind, is_ours, objects, odd_list, placed, text};
+use crate::capability::{Did, Refusal, RevocationKey, Token, on_one_line, verify_revocation};
 
 const CODES: &str = "Nothing is asked of a cluster, so it cannot be told what was accepted before, or what was revoked there: \
     `kubectl hosting plan` looks. Exit codes: 0 all are accepted and have no unknown fields; 2 one is rejected, or has a field \
@@ -77,6 +77,9 @@ fn revoked_by(file: &Path) -> Result<Vec<RevocationKey>, CommandError> {
     };
     let stream = Stream::parse(String::from_utf8(bytes).map_err(|error| failed(error.into()))?)
         .map_err(|error| failed(error.into()))?;
+    if let Some(odd) = stream.documents().iter().find_map(odd_list) {
+        return Err(CommandError::new(format!("{} was not looked at: {odd}", shown(file))));
+    }
     let mut keys = Vec::new();
     for object in objects(stream.documents().iter()).filter(|object| is_kind(object, "CapabilityRevocation", is_ours)) {
         let token = Token::parse(text(object, "/spec/token").unwrap_or_default().as_bytes());
@@ -84,7 +87,8 @@ fn revoked_by(file: &Path) -> Result<Vec<RevocationKey>, CommandError> {
             Ok(key) => keys.push(key),
             Err(refusal) => {
                 let name = text(object, "/metadata/name").unwrap_or("without a name");
-                eprintln!("warning: CapabilityRevocation {name} in {} takes nothing back: {refusal}", shown(file));
+                let said = format!("CapabilityRevocation {name} in {} takes nothing back: {refusal}", shown(file));
+                eprintln!("warning: {}", on_one_line(&said));
             }
         }
     }
@@ -123,6 +127,7 @@ fn lines(judgements: &[Judgement]) -> String {
     for judgement in judgements {
         out.push_str(&verdict_of(judgement));
         for field in &judgement.unknown_fields {
+            let field = on_one_line(field);
             let _ = writeln!(
                 out,
                 "   unknown field {field}: the API server would drop it. Correct or remove it, and sign again"
@@ -139,14 +144,15 @@ fn lines(judgements: &[Judgement]) -> String {
 fn verdict_of(judgement: &Judgement) -> String {
     let Judgement { namespace, name, verdict, reason, message, .. } = judgement;
     let called = format!("{}/{}", namespace.as_deref().unwrap_or("-"), name.as_deref().unwrap_or("-"));
-    match verdict {
-        Verdict::Accept => format!("✓  {called}: {message}\n"),
-        Verdict::Reject => format!("✗  {called}: {}: {message}\n", reason.unwrap_or("Rejected")),
-    }
+    let line = match verdict {
+        Verdict::Accept => format!("✓  {called}: {message}"),
+        Verdict::Reject => format!("✗  {called}: {}: {message}", reason.unwrap_or("Rejected")),
+    };
+    format!("{}\n", on_one_line(&line))
 }
 
 /// Whose word it is that this is the provider, where nobody else named one.
-fn remark(judgement: &Judgement) -> Option<String> {
+pub(super) fn remark(judgement: &Judgement) -> Option<String> {
     let provider = judgement.provider.as_ref()?;
     let whose = match judgement.provider_from {
         Source::Envelope => "whom it is addressed to",

@@ -1,6 +1,6 @@
 //! What the keys of the wallet passed on: kept, so that it can be taken back.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::super::CommandError;
 use super::folder::{Folder, Name};
@@ -20,7 +20,7 @@ pub(in crate::command) struct Delegated {
     pub(in crate::command) key: Name,
     pub(in crate::command) token: Token,
     /// The wallet wrote a revocation of it. Whether that reached the provider is not known here.
-    pub(in crate::command) revoked: bool,
+    pub(in crate::command) revocation_written: bool,
 }
 
 /// What a token is called here: the beginning of its nonce.
@@ -53,7 +53,7 @@ impl Delegated {
             .map_err(|error| CommandError::because(format!("{} could not be written", file.display()), error))
     }
 
-    /// All that was passed on by a key, or by any.
+    /// All that was passed on by a key, or by any. A file that cannot be read is named, and hides no other.
     pub(in crate::command) fn all(folder: &Folder, key: Option<&Name>) -> Result<Vec<Self>, CommandError> {
         let keys = match key {
             Some(key) => vec![key.clone()],
@@ -64,13 +64,21 @@ impl Delegated {
             let place = folder.delegated(&key);
             for name in Folder::names(&place, END)? {
                 let file = place.join(format!("{name}{END}"));
-                let token = Token::parse(read(&file)?.trim().as_bytes()).map_err(|refusal| {
-                    CommandError::because(format!("{} holds no token that can be read", file.display()), refusal)
-                })?;
-                let revoked = file.with_extension(&END_REVOKED[1..]).is_file();
-                all.push(Self { key: key.clone(), token, revoked });
+                match kept(&file) {
+                    Ok(token) => {
+                        let revocation_written = file.with_extension(&END_REVOKED[1..]).is_file();
+                        all.push(Self { key: key.clone(), token, revocation_written });
+                    }
+                    Err(why) => eprintln!("warning: {why}, and is passed over"),
+                }
             }
         }
         Ok(all)
     }
+}
+
+fn kept(file: &Path) -> Result<Token, String> {
+    let text = read(file).map_err(|error| error.to_string())?;
+    Token::parse(text.trim().as_bytes())
+        .map_err(|refusal| format!("{} holds no token that can be read ({refusal})", file.display()))
 }

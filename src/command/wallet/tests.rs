@@ -11,6 +11,7 @@ fn a_file_is_private_and_never_overwritten() {
     assert!(refusal.to_string().ends_with("exists already and is not overwritten: name another file"));
     assert_eq!(read(&file).unwrap(), "first");
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
 }
 
 #[test]

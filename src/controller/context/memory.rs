@@ -31,6 +31,8 @@ pub struct Memory {
     pub ended_since: Option<Nanos>,
     /// Generation for which an unreadable object was reported.
     pub reported: Option<i64>,
+    /// Digest and time of the acceptance that an Event told of, until the status names it.
+    pub acceptance_told: Option<(String, Nanos)>,
     /// Generation and reason of the refusal of which the owner was told.
     pub refusal_told: Option<(Option<i64>, &'static str)>,
     /// Versions of the object that this process has itself replaced, the latest last.

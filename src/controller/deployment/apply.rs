@@ -65,6 +65,8 @@ pub(super) enum Carried {
     Nothing,
     /// Something changed that is worth another look at once.
     Changed,
+    /// Something was asked for that takes its time: it is looked at again with growing pauses.
+    Asked,
     /// Something outside stood in the way; it is tried again with growing pauses.
     Hindered(Reason, String),
 }
@@ -254,7 +256,7 @@ async fn stop(context: &Context, target: &DeviceTarget, id: &str, draft: &mut Dr
     let stopping = dms::deployment_shutdown(context.device_client.as_ref(), target, id);
     let Ok(answer) = tokio::time::timeout(STOP_WAIT, stopping).await else { return Carried::Nothing };
     match answer {
-        Ok(outcome) if outcome.ok => Carried::Changed,
+        Ok(outcome) if outcome.ok => Carried::Asked,
         Ok(outcome) => Carried::Hindered(
             Reason::DeviceRefused,
             format!("the device did not stop deployment {id}: {}", outcome.error),

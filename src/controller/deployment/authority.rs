@@ -49,6 +49,8 @@ pub(super) struct Authority {
     pub next_change: Option<Duration>,
     /// Accepted revisions of which something is still to be told.
     pub untold: Vec<(Revision, Accepted)>,
+    /// The owner that the spec names has signed for this object before. Else it is anybody's word who that is.
+    pub of_owner: bool,
 }
 
 /// Judges the current spec and all kept revisions.
@@ -113,14 +115,17 @@ pub(super) async fn establish(
             if !known {
                 let served = subject.status.release.as_deref();
                 let due = if is_told(subject, context) { Due::Accepted } else { Due::Nothing };
-                let keeping = store(subject, context).keep(&kept, current, due, served).await;
+                let keeping = store(subject, context).keep(&kept, current.clone(), due, served).await;
                 kept = keeping.map_err(Error::api(format!(
                     "keeping the accepted revision of {}/{}",
                     subject.namespace, subject.name
                 )))?;
                 judged.insert(0, (subject.spec.clone(), Standing::Valid(accepted.clone())));
                 context.remember(&subject.uid, |memory| remember(&kept, memory));
-                draft.accepted(subject, context, &accepted, kept.first()).await;
+            }
+            if !known || !is_last_accepted(subject, &accepted) {
+                let revision = kept.iter().find(|revision| revision.object == current);
+                draft.accepted(subject, context, &accepted, revision).await;
             }
             state_acceptance(draft, &accepted, now);
             None
@@ -131,6 +136,8 @@ pub(super) async fn establish(
         }
     };
     order(&mut judged, subject, served.terms.rollback);
+    let of_owner =
+        judged.iter().any(|(spec, standing)| spec.owner == subject.spec.owner && standing.highest().is_some());
     let (candidates, next_change) = candidates(judged, served, now);
     let instead = refusal.as_ref().and_then(|refusal| instead(subject, refusal, known, candidates.first()));
     if let Some(refusal) = &refusal {
@@ -147,7 +154,7 @@ pub(super) async fn establish(
         });
     }
     let untold = untold(&kept, &rules(None));
-    Ok(Authority { candidates, refusal, instead, next_change, untold })
+    Ok(Authority { candidates, refusal, instead, next_change, untold, of_owner })
 }
 
 /// What was told meanwhile stays told.
@@ -182,6 +189,12 @@ pub(super) fn recorded_highest(subject: &Subject) -> Option<Highest> {
 
 fn is_recorded(subject: &Subject, accepted: &Accepted) -> bool {
     subject.status.accepted_revision.as_ref().is_some_and(|recorded| recorded.digest == accepted.digest)
+}
+
+/// Whether the status says that this very signature was the last to be accepted.
+fn is_last_accepted(subject: &Subject, accepted: &Accepted) -> bool {
+    let recorded = subject.status.accepted_revision.as_ref();
+    is_recorded(subject, accepted) && recorded.is_some_and(|recorded| recorded.time == stored_time(accepted.signed))
 }
 
 /// The first one that holds is served.

@@ -62,7 +62,7 @@ pub(super) async fn pass(subject: &Subject, context: &Context) -> Result<Action,
     let carried = apply::carry_out(subject, context, &place, &steps, &mut draft).await?;
     let phase = match carried {
         Carried::Hindered(reason, message) => Phase::Stalled { reason, message },
-        Carried::Nothing | Carried::Changed => phase,
+        Carried::Nothing | Carried::Changed | Carried::Asked => phase,
     };
     let (reason, message) = match phase {
         Phase::Pending { message, .. } => (Reason::Deleting, message),

@@ -257,9 +257,12 @@ async fn pass(subject: &Subject, context: &Context, mut turn: Option<Turn>) -> R
     let suspended = subject.object.annotations().get(ANNOTATION_SUSPEND).is_some_and(|on| on == "true");
     // The annotation is not signed: it holds an object still only as long as that has its right.
     let still = suspended && authority.refusal.is_none() && !authority.candidates.is_empty();
+    // A store that does not answer holds up publishing, and no verdict.
+    drop(own);
     let files = match admitted(subject, context, &served) {
         _ if still => Provided::default(),
         Ok(()) => {
+            let Some(_publishing) = context.lanes.publishing().await else { return Ok(Action::await_change()) };
             let providing = content::provide(subject, context, &served, &authority, &mut draft).boxed();
             timed(context, Stage::Publish, providing).await
         }
@@ -269,7 +272,6 @@ async fn pass(subject: &Subject, context: &Context, mut turn: Option<Turn>) -> R
     let wanted = files.serving.is_some() || (subject.status.deployment.is_some() && !authority.candidates.is_empty());
 
     let device = apply::device_for(subject, context, &files);
-    drop(own);
     if let (Ok(device), None) = (&device, &turn) {
         match tokio::time::timeout(STALE, context.lanes.at(device)).await {
             Ok(Some(taken)) => turn = Some(taken),
@@ -309,7 +311,9 @@ async fn pass(subject: &Subject, context: &Context, mut turn: Option<Turn>) -> R
     context.metrics.stage_ended(Stage::Apply, started.elapsed().saturating_sub(draft.writing - written));
     let outcome = match &carried {
         Carried::Hindered(reason, message) => Outcome::Reconciling(*reason, message.clone()),
-        Carried::Nothing | Carried::Changed => draft.sum_up(subject, context, &authority, &files, &phase, &details),
+        Carried::Nothing | Carried::Changed | Carried::Asked => {
+            draft.sum_up(subject, context, &authority, &files, &phase, &details)
+        }
     };
     tell::owner(subject, context, &authority, &outcome);
     let next = next_look(subject, context, &phase, &outcome, &carried, authority.next_change);
@@ -431,7 +435,7 @@ fn next_look(
             memory.conflicts = 0;
             Duration::from_millis(50)
         }
-        (Carried::Nothing, Phase::Pending { .. }, _) => {
+        (Carried::Asked, _, _) | (Carried::Nothing, Phase::Pending { .. }, _) => {
             memory.looks = memory.looks.saturating_add(1);
             backoff::STARTING.pause(memory.looks, jitter)
         }

@@ -60,7 +60,8 @@ impl Draft {
         }
     }
 
-    /// Tells of a spec that was accepted for the first time. Its condition may say the same as before, of another spec.
+    /// Tells of a spec that was accepted and is not the one that the status names. Its condition may say the same as before,
+    /// of another spec. What an earlier pass told, and could not write down, is not told again.
     pub async fn accepted(
         &mut self,
         subject: &Subject,
@@ -69,6 +70,12 @@ impl Draft {
         revision: Option<&Revision>,
     ) {
         let Accepted { digest, signer, signed, not_after, links: _ } = accepted;
+        self.accepted = true;
+        let this = Some((digest.clone(), *signed));
+        if context.remember(&subject.uid, |memory| std::mem::replace(&mut memory.acceptance_told, this.clone())) == this
+        {
+            return;
+        }
         let note = format!(
             "the spec with digest {} was accepted: signed by {signer} at {signed}, valid until {not_after}",
             &digest[..digest.len().min(12)]
@@ -76,7 +83,6 @@ impl Draft {
         let (reason, kind) = (Reason::Verified.as_str(), ConditionType::TokenVerified.as_str());
         let kept = revision.map(|revision| revision.reference(&subject.namespace));
         events::publish_related(context, &subject.reference(), kept, false, reason, kind, &note).await;
-        self.accepted = true;
     }
 
     /// States one part.
@@ -235,6 +241,7 @@ impl Draft {
         });
         let after: Vec<_> = after.cloned().collect();
         events::changes(context, &subject.reference(), &self.stored.conditions, &after).await;
+        context.remember(&subject.uid, |memory| memory.acceptance_told = None);
         self.stored = status;
         Ok(())
     }

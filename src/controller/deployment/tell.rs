@@ -31,13 +31,14 @@ pub(super) fn owner(subject: &Subject, context: &Context, authority: &Authority,
             (Due::Served | Due::Nothing, _) => continue,
         };
         let about = format!("{}@{}", accepted.digest, accepted.signed.0);
-        tell(subject, context, came, &about, reason, message, Some(revision.name.clone()));
+        tell(subject, context, came, &about, (reason, message), Some(revision.name.clone()), true);
     }
     let refusal = authority.refusal.as_ref().map(|refusal| (subject.generation, refusal.reason.code()));
     let before = context.remember(&subject.uid, |memory| std::mem::replace(&mut memory.refusal_told, refusal));
     if let (Some(refusal), true) = (&authority.refusal, refusal != before) {
         let about = format!("{}/{}", subject.generation.unwrap_or_default(), refusal.reason.code());
-        tell(subject, context, Came::Refused, &about, Reason::Token(refusal.reason), refusal.to_string(), None);
+        let said = (Reason::Token(refusal.reason), refusal.to_string());
+        tell(subject, context, Came::Refused, &about, said, None, authority.of_owner);
     }
 }
 
@@ -46,9 +47,9 @@ fn tell(
     context: &Context,
     came: Came,
     about: &str,
-    reason: Reason,
-    message: String,
+    (reason, message): (Reason, String),
     revision: Option<String>,
+    of_owner: bool,
 ) {
     let Subject { namespace, name, uid, owner, .. } = subject;
     let notice = Notice {
@@ -60,5 +61,5 @@ fn tell(
         message,
         time: context.clock.now().to_string(),
     };
-    context.notices.tell(Telling { notice, came, owner: owner.clone(), revision });
+    context.notices.tell(Telling { notice, came, owner: of_owner.then(|| owner.clone()), revision });
 }

@@ -8,21 +8,28 @@ mod objects;
 mod request;
 
 use std::{
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
     time::Duration,
 };
 
+use futures::FutureExt as _;
+use kube::ResourceExt as _;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 pub use self::grant_book::GrantBook;
-pub(super) use self::grant_book::sweep;
-use self::request::Request;
-use super::context::{Context, Served};
+pub(super) use self::grant_book::{load, sweep};
+use self::request::{Request, Target};
+use super::{
+    Guarded,
+    context::{Context, Served},
+};
 use crate::{
     api::{
-        Reason,
-        door::{Declined, Granted, Refused},
+        HostingProvider, Reason,
+        door::{ApplyRequest, ChallengeRequest, Declined, DeleteRequest, GrantRequest, Granted, Refused},
+        names::is_label,
     },
     capability::{self, Did},
     device::{
@@ -32,7 +39,7 @@ use crate::{
     plan::{
         authorise::SKEW,
         challenge::{Challenger, Claim},
-        login::{Desk, Policy},
+        login::{Desk, Policy, read},
         once::{NotOnce, Once},
         validate::namespace_allowed,
     },
@@ -42,6 +49,8 @@ use crate::{
 const LIVES: Duration = Duration::from_mins(5);
 /// How long one may take to be answered.
 const LIMIT: Duration = Duration::from_secs(20);
+/// How long one waits for new terms that are being taken over, and between two looks for them.
+const TERMS_WITHIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_millis(20));
 /// Requests that were acted on and have not expired.
 const TAKEN: usize = 1 << 16;
 
@@ -51,6 +60,7 @@ pub struct Door {
     desk: Desk,
     grants: GrantBook,
     taken: Mutex<Once<(Did, u64)>>,
+    turns: Mutex<HashMap<Target, Weak<tokio::sync::Mutex<()>>>>,
     context: OnceLock<Weak<Context>>,
 }
 
@@ -58,6 +68,7 @@ pub struct Door {
 #[derive(Default)]
 struct About {
     namespace: String,
+    name: String,
     actions: String,
     id: String,
 }
@@ -69,7 +80,13 @@ impl Door {
     /// When the system gives no random bytes.
     pub fn new(provider: Did, host: &str) -> Result<Self, getrandom::Error> {
         let desk = Desk::new(Challenger::new(provider, host, &random()?));
-        Ok(Self { desk, grants: GrantBook::default(), taken: Mutex::new(Once::new(TAKEN)), context: OnceLock::new() })
+        Ok(Self {
+            desk,
+            grants: GrantBook::default(),
+            taken: Mutex::new(Once::new(TAKEN)),
+            turns: Mutex::default(),
+            context: OnceLock::new(),
+        })
     }
 
     /// What was given.
@@ -103,7 +120,7 @@ impl Door {
     /// Acts on a request, and says what to answer.
     pub async fn answer(&self, asked: &Asked) -> Option<Value> {
         let request = Request::parse(&asked.envelope.behaviour)?;
-        let mut about = About::default();
+        let mut about = About::of(&request);
         let served = tokio::time::timeout(LIMIT, self.serve(&request, asked, &mut about)).await;
         let served = served.unwrap_or_else(|_| {
             let message = format!(
@@ -112,14 +129,15 @@ impl Door {
             );
             Err(Declined::new(Reason::ClusterUnavailable, message))
         });
-        let About { namespace, actions, id } = about;
-        let (decision, reason) = match &served {
-            Ok(_) => ("granted", Reason::Succeeded),
-            Err(declined) => ("refused", declined.reason),
+        let About { namespace, name, actions, id } = about;
+        let (decision, reason) = match (&served, &request) {
+            (Ok(_), Request::Challenge) => ("challenged", Reason::Succeeded),
+            (Ok(_), Request::Grant | Request::Apply(_) | Request::Delete(_)) => ("granted", Reason::Succeeded),
+            (Err(declined), _) => ("refused", declined.reason),
         };
         tracing::info!(
-            target: "audit", did = %asked.sender, address = %asked.origin, request = request.what(), namespace, actions,
-            decision, %reason, id, "a request to the provider was decided"
+            target: "audit", did = %asked.sender, address = %asked.origin, request = request.what(), namespace, name,
+            actions, decision, %reason, id, "a request to the provider was decided"
         );
         Some(served.unwrap_or_else(|declined| json!({"refused": Refused::from(declined)})))
     }
@@ -129,7 +147,7 @@ impl Door {
         if let Origin::Peer(_) = origin {
             self.desk.ask_from(&origin.counted_as(), *at)?;
         }
-        self.desk.ask_by(sender, *at)?;
+        about.read(request, &envelope.message)?;
         if envelope.expires > at.plus(LIVES + SKEW) {
             let message = format!(
                 "the request lives until {}, and no request may live for more than {} minutes. Send another one, and see \
@@ -149,18 +167,18 @@ impl Door {
                 "the provider's clocks disagree, and until they agree nothing is given or taken. Ask again later";
             return Err(Declined::new(Reason::ClockSuspect, message));
         }
-        let served = context.serving().map_err(|(reason, message)| Declined { reason, message })?;
+        let served = current(&context).await?;
+        // Only now: what is signed by a DID and stands in public, as the invocations in objects do, is no request of it.
+        self.desk.ask_by(sender, *at)?;
         match request {
             Request::Challenge => self.challenge(&context, &served, asked, about),
             Request::Grant => self.grant(&context, &served, asked, about).await,
             Request::Apply(target) => {
-                (about.namespace, about.actions) = (target.namespace.clone(), "apply".to_owned());
                 let done = objects::apply(self, &context, &served, asked, target).await?;
                 about.id.clone_from(&done.uid);
                 value(&done)
             }
             Request::Delete(target) => {
-                (about.namespace, about.actions) = (target.namespace.clone(), "delete".to_owned());
                 let done = objects::delete(self, &context, &served, asked, target).await?;
                 about.id.clone_from(&done.uid);
                 value(&done)
@@ -202,9 +220,18 @@ impl Door {
         };
         about.note(&issued.claim);
         about.id = hex::encode(nonce);
-        self.grants.keep(context, &issued, &envelope.from).await?;
+        self.grants.keep(context, &issued, asked).await?;
         let grant = serde_json::from_slice(&issued.token.to_json()).map_err(unwritable)?;
         value(&Granted { grant, expires: issued.token.expires() })
+    }
+
+    /// Whose turn it is to change an object; the last one to hold it takes it away.
+    fn turn(&self, target: &Target) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.retain(|_, turn| turn.strong_count() > 0);
+        let turn = turns.get(target).and_then(Weak::upgrade).unwrap_or_default();
+        turns.insert(target.clone(), Arc::downgrade(&turn));
+        turn
     }
 
     /// Lets each message of a sender count once.
@@ -225,6 +252,37 @@ impl Door {
 }
 
 impl About {
+    fn of(request: &Request) -> Self {
+        match request {
+            Request::Challenge | Request::Grant => Self::default(),
+            Request::Apply(Target { namespace, name }) | Request::Delete(Target { namespace, name }) => Self {
+                namespace: namespace.clone(),
+                name: name.clone(),
+                actions: request.what().to_owned(),
+                id: String::new(),
+            },
+        }
+    }
+
+    /// Notes what a request says, and refuses one that is not in its form.
+    fn read(&mut self, request: &Request, message: &[u8]) -> Result<(), Declined> {
+        match request {
+            Request::Challenge => {
+                let ChallengeRequest { did: _, namespace, actions } = read(message, "challenge")?;
+                // Nothing of any length or form goes to the log.
+                if is_label(&namespace) {
+                    self.namespace = namespace;
+                }
+                let actions: BTreeSet<_> = actions.iter().map(|action| action.as_str()).collect();
+                self.actions = actions.into_iter().collect::<Vec<_>>().join(",");
+            }
+            Request::Grant => drop(read::<GrantRequest>(message, "grant")?),
+            Request::Apply(_) => drop(read::<ApplyRequest>(message, "change")?),
+            Request::Delete(_) => drop(read::<DeleteRequest>(message, "deletion")?),
+        }
+        Ok(())
+    }
+
     fn note(&mut self, claim: &Claim) {
         let Claim { did: _, namespace, actions } = claim;
         self.namespace.clone_from(namespace);
@@ -235,6 +293,45 @@ impl About {
 fn policy<'a>(context: &'a Context, served: &'a Served, admits: &'a dyn Fn(&str) -> bool) -> Policy<'a> {
     let terms = &served.terms;
     Policy { key: &context.identity.key, offers: &terms.offers, denied: &terms.denied, admits }
+}
+
+/// The provider, when its terms are those that the watch shows: under others nothing is given or taken.
+async fn current(context: &Context) -> Result<Arc<Served>, Declined> {
+    let settling = async {
+        while is_changing(context) {
+            tokio::time::sleep(TERMS_WITHIN.1).await;
+        }
+    };
+    // What takes longer is refused below.
+    let _ = tokio::time::timeout(TERMS_WITHIN.0, settling).await;
+    let not_ready = |message: String| Err(Declined::new(Reason::ProviderNotReady, message));
+    // Until then, a namespace that is not shown may be there.
+    if !matches!(context.namespaces.wait_until_ready().now_or_never(), Some(Ok(()))) {
+        return not_ready("the namespaces were not read yet. Ask again in a moment".to_owned());
+    }
+    let served = context.serving().map_err(|(reason, message)| Declined { reason, message })?;
+    let provider = format!("HostingProvider {}/{}", context.settings.namespace, context.settings.provider);
+    let Some(shown) = shown(context) else {
+        return not_ready(format!("{provider} does not exist any more. Ask again once it is there"));
+    };
+    match &shown.0 {
+        Ok(shown) if shown.spec == served.spec => Ok(served),
+        Ok(_) => {
+            not_ready(format!("{provider} was changed, and its new terms are not in use yet. Ask again in a moment"))
+        }
+        Err(_) => not_ready(format!("{provider} cannot be read, so its terms are not known. Ask again in a while")),
+    }
+}
+
+/// Whether the watch shows other terms than those in use.
+fn is_changing(context: &Context) -> bool {
+    let Ok(served) = context.serving() else { return false };
+    shown(context).is_some_and(|shown| shown.0.as_ref().is_ok_and(|shown| shown.spec != served.spec))
+}
+
+/// The provider, as the watch shows it.
+fn shown(context: &Context) -> Option<Arc<Guarded<HostingProvider>>> {
+    context.providers.find(|shown| shown.name_any() == context.settings.provider)
 }
 
 /// Whether the provider takes deployments from a namespace, as the watch shows it.

@@ -36,6 +36,8 @@ const OWN_PREFIX: &str = "hosting.nunet.io/";
 const KIND: &str = "HostingDeployment";
 /// What the API server says, with the status 500, of fields that the kind does not have.
 const NOT_TYPED: &str = "failed to create typed patch object";
+/// How often an object is looked at anew that changes between the look and the change: its status may do so at any time.
+const LOOKS: u32 = 4;
 
 /// Applies the object of a request.
 pub(super) async fn apply(
@@ -54,19 +56,51 @@ pub(super) async fn apply(
     door.take(asked)?;
     check_namespace(context, served, target)?;
 
+    // One that is created shows no version to compare, so no other request may come in between.
+    let turn = door.turn(target);
+    let _turn = turn.lock().await;
+    for _ in 0..LOOKS {
+        if let Some(done) = apply_to_what_stands(context, served, &written, target, asked.at).await? {
+            return Ok(done);
+        }
+    }
+    Err(changed_meanwhile("applied", target))
+}
+
+/// Judges an object by what stands now and applies it there; `None` when that was changed meanwhile.
+async fn apply_to_what_stands(
+    context: &Context,
+    served: &Served,
+    written: &Value,
+    target: &Target,
+    now: Nanos,
+) -> Result<Option<Confirmation>, Declined> {
     let before = live(context, target).await?;
-    let stands = before.as_ref().map(|before| judge_object(context, served, target, &before.data, None, asked.at));
+    if before.as_ref().is_some_and(|before| before.metadata.deletion_timestamp.is_some()) {
+        let Target { namespace, name } = target;
+        let message = format!("HostingDeployment {namespace}/{name} is being deleted. Ask again once it is gone");
+        return Err(Declined::new(Reason::Deleting, message));
+    }
+    let stands = before.as_ref().map(|before| judge_object(context, served, target, &before.data, None, now));
     let recorded = recorded_highest(context, target, before.as_ref()).await?;
     let highest = recorded.into_iter().chain(stands.and_then(|standing| standing.highest()));
     let highest = highest.max_by_key(|highest| highest.time);
-    match judge_object(context, served, target, &written, highest.as_ref(), asked.at) {
+    match judge_object(context, served, target, written, highest.as_ref(), now) {
         Standing::Valid(_) => {}
         Standing::Expired { accepted: _, refusal } | Standing::Refused(refusal) => return Err(refusal.into()),
     }
 
+    let mut written = written.clone();
+    let version = before.as_ref().and_then(|before| before.metadata.resource_version.clone());
+    if let (Some(version), Some(metadata)) = (version, written.get_mut("metadata").and_then(Value::as_object_mut)) {
+        metadata.insert("resourceVersion".to_owned(), Value::String(version));
+    }
     let params = PatchParams::apply(FIELD_MANAGER_OF_DOOR).force().validation_strict();
-    let applied = api(context, target).patch(&target.name, &params, &Patch::Apply(&written)).await;
-    let applied = applied.map_err(|error| not_done(&error, "applied", target))?;
+    let applied = match api(context, target).patch(&target.name, &params, &Patch::Apply(&written)).await {
+        Ok(applied) => applied,
+        Err(kube::Error::Api(status)) if status.code == 409 => return Ok(None),
+        Err(error) => return Err(not_done(&error, "applied", target)),
+    };
     let change = match &before {
         None => "created",
         Some(before) if before.metadata.generation == applied.metadata.generation => "unchanged",
@@ -76,7 +110,7 @@ pub(super) async fn apply(
         "HostingDeployment {}/{} is {change}. `kubectl describe hd -n {0} {1}` shows how it goes on",
         target.namespace, target.name
     );
-    Ok(confirmation(&applied, target, message))
+    Ok(Some(confirmation(&applied, target, message)))
 }
 
 /// Deletes the object of a request.
@@ -196,7 +230,12 @@ async fn recorded_highest(
         tracing::warn!(%error, namespace, name, "a request is refused, because the tombstones could not be read");
         unavailable("looked up", target)
     })?;
-    let recorded = before.and_then(|before| status_of(before).ok()?.accepted_revision);
+    // A status that cannot be read is not the same as none.
+    let status = before.map(status_of).transpose().map_err(|error| {
+        tracing::warn!(%error, namespace, name, "a request is refused, because the object's status could not be read");
+        unavailable("looked up", target)
+    })?;
+    let recorded = status.and_then(|status| status.accepted_revision);
     Ok(buried.into_iter().chain(recorded.as_ref().map(Highest::from)).max_by_key(|highest| highest.time))
 }
 
@@ -283,8 +322,9 @@ fn confirmation(object: &DynamicObject, Target { namespace, name }: &Target, mes
 fn not_done(error: &kube::Error, done: &str, target: &Target) -> Declined {
     let Target { namespace, name } = target;
     match error {
+        kube::Error::Api(status) if status.code == 409 => changed_meanwhile(done, target),
         kube::Error::Api(status)
-            if matches!(status.code, 400 | 403 | 404 | 409 | 413 | 422) || status.message.starts_with(NOT_TYPED) =>
+            if matches!(status.code, 400 | 403 | 404 | 413 | 422) || status.message.starts_with(NOT_TYPED) =>
         {
             let message = format!(
                 "HostingDeployment {namespace}/{name} could not be {done}: {}. Change what it says, and ask again",
@@ -297,6 +337,12 @@ fn not_done(error: &kube::Error, done: &str, target: &Target) -> Declined {
             unavailable(done, target)
         }
     }
+}
+
+fn changed_meanwhile(done: &str, Target { namespace, name }: &Target) -> Declined {
+    let message =
+        format!("HostingDeployment {namespace}/{name} could not be {done}: it was changed meanwhile. Ask again");
+    Declined::new(Reason::ClusterUnavailable, message)
 }
 
 fn unavailable(done: &str, Target { namespace, name }: &Target) -> Declined {

@@ -22,7 +22,7 @@ pub(super) enum Request {
 }
 
 /// The object that a request is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Target {
     /// Its namespace.
     pub namespace: String,

@@ -92,6 +92,8 @@ struct Book {
     passing: BTreeMap<RevocationKey, Passing>,
     /// Those that were only heard of, the oldest first. Anybody may tell of some, so they are few.
     heard: VecDeque<(Revocation, Nanos)>,
+    /// Those of them on which something rests that is there now. These do not give way: only who is in its chain can make one.
+    held: BTreeSet<RevocationKey>,
     /// How many count in the number of each namespace.
     counted: BTreeMap<String, usize>,
     epoch: u64,
@@ -110,6 +112,7 @@ impl Book {
     /// Takes one out that was only heard of, and when it was.
     fn unhear(&mut self, key: &RevocationKey) -> Option<(Revocation, Nanos)> {
         let at = self.heard.iter().position(|(heard, _)| heard.key == *key)?;
+        self.held.remove(key);
         self.heard.remove(at)
     }
 
@@ -196,12 +199,22 @@ impl RevocationBook {
         if book.in_force(&revocation.key) {
             return false;
         }
-        if book.heard.len() >= HEARD {
-            book.heard.pop_front();
+        let idle = book.heard.iter().filter(|(heard, _)| !book.held.contains(&heard.key)).count();
+        if idle >= HEARD {
+            let first = book.heard.iter().position(|(heard, _)| !book.held.contains(&heard.key));
+            first.and_then(|first| book.heard.remove(first));
         }
         book.heard.push_back((revocation.clone(), now));
         book.epoch += 1;
         true
+    }
+
+    /// Notes that something rests on what was taken back: a revocation that was only heard of stays until that was refused.
+    pub fn hold(&self, key: &RevocationKey) {
+        let mut book = self.write();
+        if book.heard_of(key) {
+            book.held.insert(key.clone());
+        }
     }
 
     /// Whether a revocation outlives its object.
@@ -404,11 +417,17 @@ mod tests {
         assert!(book.unsettled(&used.key, NOW));
         book.note_used(&used.key, NOW);
         let epoch = book.epoch();
+        // A pass over what rests on it is on its way.
+        let waited_for = revocation(3);
+        assert!(book.hear(&waited_for, NOW));
+        book.hold(&waited_for.key);
+        book.hold(&revocation(4).key);
         for number in 1000..1000 + HEARD {
             assert!(book.hear(&revocation(number), NOW));
         }
         assert!(book.epoch() > epoch);
-        assert!(book.revoked(&used.key) && !book.revoked(&idle.key));
+        assert!(book.revoked(&used.key) && book.revoked(&waited_for.key) && !book.revoked(&idle.key));
+        assert!(!book.revoked(&revocation(4).key));
         assert_eq!(book.overdue(), [(used.key.clone(), NOW)]);
         assert_eq!(book.passing(&used.key).and_then(|passing| passing.charged()), None);
 

@@ -17,11 +17,17 @@ const BROADCASTS: usize = 1024;
 const TOPIC: usize = 128;
 /// Messages of one sender.
 const SENDER: usize = 32;
+/// KiB of messages held at a time, of all senders.
+pub(in crate::device) const HELD: usize = 32 * 1024;
+/// KiB of one sender.
+const HELD_OF_SENDER: usize = HELD / 8;
 
 /// What is counted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::device) enum Counted {
     Sender(String),
+    /// What it sent, in KiB.
+    Held(String),
     Public,
     Broadcasts,
     Topic(String),
@@ -31,6 +37,7 @@ impl Counted {
     const fn bound(&self) -> usize {
         match self {
             Self::Sender(_) => SENDER,
+            Self::Held(_) => HELD_OF_SENDER,
             Self::Public => PUBLIC,
             Self::Broadcasts => BROADCASTS,
             Self::Topic(_) => TOPIC,
@@ -40,7 +47,7 @@ impl Counted {
     /// Why a message above the bound is dropped, in one word that never changes.
     const fn reason(&self) -> &'static str {
         match self {
-            Self::Sender(_) => "SenderLimit",
+            Self::Sender(_) | Self::Held(_) => "SenderLimit",
             Self::Public => "PublicLimit",
             Self::Broadcasts => "BroadcastLimit",
             Self::Topic(_) => "TopicLimit",
@@ -56,18 +63,26 @@ pub(in crate::device) struct Limits(Arc<Mutex<HashMap<Counted, usize>>>);
 #[derive(Debug)]
 pub(in crate::device) struct Slot {
     limits: Limits,
-    counted: Vec<Counted>,
+    counted: Vec<(Counted, usize)>,
 }
 
 impl Limits {
     /// Counts a message in, or says for which bound it is dropped.
     pub(in crate::device) fn enter(&self, counted: Vec<Counted>) -> Result<Slot, &'static str> {
+        self.enter_weighed(counted.into_iter().map(|one| (one, 1)).collect())
+    }
+
+    /// The same for what counts more than once.
+    pub(in crate::device) fn enter_weighed(&self, counted: Vec<(Counted, usize)>) -> Result<Slot, &'static str> {
         let mut counts = self.counts();
-        if let Some(full) = counted.iter().find(|one| counts.get(one).is_some_and(|count| *count >= one.bound())) {
+        let over = |(one, weight): &&(Counted, usize)| {
+            counts.get(one).copied().unwrap_or_default().saturating_add(*weight) > one.bound()
+        };
+        if let Some((full, _)) = counted.iter().find(over) {
             return Err(full.reason());
         }
-        for one in &counted {
-            *counts.entry(one.clone()).or_default() += 1;
+        for (one, weight) in &counted {
+            *counts.entry(one.clone()).or_default() += weight;
         }
         drop(counts);
         Ok(Slot { limits: self.clone(), counted })
@@ -87,9 +102,9 @@ impl Limits {
 impl Drop for Slot {
     fn drop(&mut self) {
         let mut counts = self.limits.counts();
-        for one in &self.counted {
+        for (one, weight) in &self.counted {
             if let Some(count) = counts.get_mut(one) {
-                *count -= 1;
+                *count -= weight;
                 // Anybody can be a sender, so nobody is remembered.
                 if *count == 0 {
                     counts.remove(one);
@@ -121,6 +136,18 @@ mod tests {
             slots.clear();
             assert!(limits.counts().is_empty(), "{reason}");
         }
+    }
+
+    #[test]
+    fn one_sender_fills_an_eighth_of_the_room() {
+        let limits = Limits::default();
+        let held = |sender: &str, kib| limits.enter_weighed(vec![(Counted::Held(sender.to_owned()), kib)]);
+        let most = held("a", HELD / 8 - 1).unwrap();
+        assert_eq!(held("a", 2).unwrap_err(), "SenderLimit");
+        let last = held("a", 1).unwrap();
+        assert!(held("b", HELD / 8).is_ok(), "another one has room");
+        drop((most, last));
+        assert!(limits.counts().is_empty());
     }
 
     #[test]

@@ -16,7 +16,7 @@ use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
-    admission::{Counted, Limits, Slot},
+    admission::{Counted, HELD, Limits, Slot},
     judge::{Arrived, Dropped as NotServed, Judged, Right, judge},
     reply::{self, OutboundFrame},
 };
@@ -30,10 +30,8 @@ use crate::{
 
 /// How long a reply may take to be written.
 const SEND_WINDOW: Duration = Duration::from_secs(10);
-/// KiB of messages held at a time; what is above is dropped.
-const HELD: usize = 32 * 1024;
 /// KiB that each message counts at least, so that small ones are bounded in number.
-const LEAST_HELD: u32 = 4;
+const LEAST_HELD: usize = 4;
 
 /// From where a message came.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -169,14 +167,14 @@ impl Actor {
 
     /// Takes a message in. It never waits: what there is no room for is dropped.
     pub(in crate::device) fn receive(&self, frame: InboundFrame) {
-        let (sender, room) = match self.0.admit(Counted::Sender(frame.peer.clone()), frame.body.len()) {
+        let (sender, room) = match self.0.admit(&frame.peer, frame.body.len()) {
             Ok(admitted) => admitted,
             Err(reason) => return self.0.count(reason),
         };
         let actor = Arc::clone(&self.0);
         tokio::spawn(async move {
-            actor.serve(frame).await;
-            drop((sender, room));
+            actor.serve(frame, room).await;
+            drop(sender);
         });
     }
 
@@ -196,7 +194,7 @@ impl Actor {
         if !inner.config.serves.admits(&origin, (inner.config.clock)()) {
             return Err(busy("TooManyRequests"));
         }
-        let (sender, room) = inner.admit(Counted::Sender(origin.counted_as()), body.len()).map_err(busy)?;
+        let (sender, room) = inner.admit(&origin.counted_as(), body.len()).map_err(busy)?;
         let via = Via::Inbox(ROOT_INBOX.to_owned());
         let taken = inner.take(Arrived { body, via: &via, peer: None }, origin).await;
         drop((sender, room));
@@ -215,6 +213,9 @@ impl Actor {
     }
 }
 
+/// The room that the bytes of a message take, its sender's and everybody's.
+type Room = (Slot, OwnedSemaphorePermit);
+
 /// A message that was acted on, and what to answer.
 struct Taken {
     request: Envelope,
@@ -224,11 +225,13 @@ struct Taken {
 
 impl Inner {
     /// Makes room for a message, or says why there is none.
-    fn admit(&self, sender: Counted, bytes: usize) -> Result<(Slot, OwnedSemaphorePermit), &'static str> {
-        let sender = self.limits.enter(vec![sender])?;
-        let weight = u32::try_from(bytes / 1024).unwrap_or(u32::MAX).max(LEAST_HELD);
-        let room = Arc::clone(&self.held).try_acquire_many_owned(weight).map_err(|_| "Crowded")?;
-        Ok((sender, room))
+    fn admit(&self, sender: &str, bytes: usize) -> Result<(Slot, Room), &'static str> {
+        let slot = self.limits.enter(vec![Counted::Sender(sender.to_owned())])?;
+        let weight = bytes.div_ceil(1024).max(LEAST_HELD);
+        let share = self.limits.enter_weighed(vec![(Counted::Held(sender.to_owned()), weight)])?;
+        let weight = u32::try_from(weight).unwrap_or(u32::MAX);
+        let held = Arc::clone(&self.held).try_acquire_many_owned(weight).map_err(|_| "Crowded")?;
+        Ok((slot, (share, held)))
     }
 
     /// Judges a message and acts on it.
@@ -249,7 +252,7 @@ impl Inner {
         Ok(Some(Taken { request, sender, payload }))
     }
 
-    async fn serve(&self, frame: InboundFrame) {
+    async fn serve(&self, frame: InboundFrame, room: Room) {
         let Taken { request, sender, payload } =
             match self.take(Arrived::from(&frame), Origin::Peer(frame.peer.clone())).await {
                 Ok(Some(taken)) => taken,
@@ -265,6 +268,8 @@ impl Inner {
             };
         let reply = reply::reply(&self.config.key, &request, &sender, self.nonce(), &payload);
         self.count("Answered");
+        // A peer that is slow to take its reply holds no room for the next message of others.
+        drop((frame, request, payload, room));
         let (Some(OutboundFrame { peer, inbox, body, spoil: _ }), Some(link)) = (reply, self.link.upgrade()) else {
             return;
         };

@@ -424,12 +424,15 @@ impl Link {
     }
 }
 
+/// Whether an inbox can have this name: it is part of the name of a protocol.
+#[must_use]
+pub fn is_inbox(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    !name.is_empty() && name.len() <= 256 && name.bytes().all(allowed)
+}
+
 fn check_inboxes(inboxes: &[String]) -> Result<(), LinkError> {
-    let plain = |name: &str| {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        !name.is_empty() && name.len() <= 256 && name.bytes().all(allowed)
-    };
-    match inboxes.iter().find(|name| !plain(name)) {
+    match inboxes.iter().find(|name| !is_inbox(name)) {
         Some(name) => Err(LinkError::Inbox { name: name.clone() }),
         None if inboxes.is_empty() => Err(LinkError::Inbox { name: String::new() }),
         None => Ok(()),

@@ -317,6 +317,18 @@ async fn a_reply_takes_the_connection_of_the_caller() {
 }
 
 #[tokio::test]
+async fn who_is_not_connected_is_not_dialled_to_be_answered() {
+    let link = dialing().await;
+    let peer = random_key().did().peer_id();
+    for _ in 0..3 {
+        let refused = link.send(&peer, &[], "root", b"x".to_vec(), SOON).await;
+        let Err(SendError::NotSent { cause }) = refused else { panic!("{refused:?}") };
+        assert!(cause.contains("it is not connected"), "{cause}");
+    }
+    assert_eq!((link.counters().failed_dials(), link.counters().connections()), (0, 0));
+}
+
+#[tokio::test]
 async fn the_last_handle_stops_the_swarm() {
     let (device, mut arrived) = listening(random_key(), LOOPBACK, &["root"]).await;
     let second = device.clone();

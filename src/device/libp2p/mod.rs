@@ -56,7 +56,7 @@ pub(in crate::device) use client::{AHEAD, random, tokens};
 pub use connect::ConnectError;
 pub use counters::{Dropped, LinkCounters};
 pub(in crate::device) use link::WeakLink;
-pub use link::{InboundFrame, Link, LinkConfig, LinkError, MAX_BODY_SENT, PublishError, SendError, Via};
+pub use link::{InboundFrame, Link, LinkConfig, LinkError, MAX_BODY_SENT, PublishError, SendError, Via, is_inbox};
 pub use peers::ConnectedPeer;
 pub use probe::{Found, ProbeError, probe};
 pub use spoil::{Spoil, Spoiling};

@@ -58,6 +58,10 @@ impl Task {
     pub(super) fn want(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) -> bool {
         let now = Instant::now();
         let connected = self.swarm.is_connected(&peer);
+        // Anybody can be named as whom to answer; nobody is looked for on that account.
+        if !connected && addresses.is_empty() && !self.wanted.contains_key(&peer) {
+            return false;
+        }
         let wanted = self.wanted.entry(peer).or_insert_with(|| Wanted::new(now, connected));
         wanted.until = now + WANTED_FOR;
         // A reply to a caller whose address is not known must not make us forget where to dial it.
@@ -81,7 +85,10 @@ impl Task {
             let _ = done.send(Ok(()));
             return;
         }
-        let Some(wanted) = self.wanted.get_mut(&peer) else { return };
+        let Some(wanted) = self.wanted.get_mut(&peer) else {
+            let _ = done.send(Err("it is not connected, and no address of it is given".to_owned()));
+            return;
+        };
         match &wanted.state {
             State::Down { cause, retry } if *retry > Instant::now() + PATIENCE => {
                 let _ = done.send(Err(format!("{cause}; it is dialled again in a while")));
@@ -118,6 +125,10 @@ impl Task {
         wanted.failures = wanted.failures.saturating_add(1);
         for waiting in wanted.waiting.drain(..) {
             let _ = waiting.send(Err(cause.clone()));
+        }
+        if wanted.addresses.is_empty() {
+            self.wanted.remove(&peer);
+            return;
         }
         let retry = Instant::now() + backoff::pause(wanted.failures, rand::random());
         wanted.state = State::Down { cause, retry };

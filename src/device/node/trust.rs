@@ -84,11 +84,13 @@ impl Trust {
         let mut added = self.added.lock().await;
         let mut current = Context::clone(&self.current());
         let addition = addition.into_context(current.did.clone());
-        current.extend(addition.clone(), now)?;
         let mut next = added.clone();
-        for tokens in [&mut next.require, &mut next.provide, &mut next.revoke] {
-            tokens.retain(|token| token.not_after() >= now);
+        for context in [&mut current, &mut next] {
+            for tokens in [&mut context.require, &mut context.provide, &mut context.revoke] {
+                tokens.retain(|token| token.not_after() >= now);
+            }
         }
+        current.extend(addition.clone(), now)?;
         next.extend(addition, now)?;
         let bytes = encode(&next)?;
         durable::replace_later(&self.directory, FILE, bytes).await?;

@@ -26,7 +26,7 @@ async fn signed_in_again(stage: &mut Stage) {
 }
 
 async fn sign_in(stage: &mut Stage, permits: bool) {
-    let listener = stage.inbox.listener.as_ref().expect("the owner listens");
+    let listener = stage.inbox.listener.as_mut().expect("the owner listens");
     let grant = listener.login(&stage.namespace, permits).await;
     let grant = String::from_utf8(grant.to_json()).unwrap();
     stage.grant = Some(stage.owner().write("grant.json", &grant));

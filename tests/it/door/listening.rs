@@ -1,5 +1,7 @@
 //! An owner who is connected to the provider and let it send notices.
 
+use std::collections::VecDeque;
+
 use dms_operator::{
     api::door::{GRANT, NOTICE, Notice},
     capability::{Capability, Context, Envelope, Handle, Minting, Token},
@@ -7,7 +9,7 @@ use dms_operator::{
     dev::{installation::Installation, wallet::Wallet},
     device::libp2p::{InboundFrame, Link, LinkConfig},
 };
-use serde_json::json;
+use serde_json::Value;
 use tokio::{sync::mpsc::Receiver, time::timeout};
 
 use super::asking::{Asker, SOON, Way, later, reached};
@@ -20,6 +22,8 @@ pub struct Listener {
     addresses: Vec<String>,
     inbox: String,
     arrived: Receiver<InboundFrame>,
+    /// What came while something else was awaited.
+    earlier: VecDeque<InboundFrame>,
 }
 
 impl Listener {
@@ -30,12 +34,12 @@ impl Listener {
         let (link, arrived) = Link::start(config).await.unwrap();
         let asker = Asker::with(installation, wallet).await;
         let (provider, addresses) = (asker.provider.peer_id(), reached(installation).await.libp2p);
-        Self { asker, link, provider, addresses, inbox, arrived }
+        Self { asker, link, provider, addresses, inbox, arrived, earlier: VecDeque::new() }
     }
 
     /// Signs in, by a message from this node. `permits`: with a delegation to send notices.
-    pub async fn login(&self, namespace: &str, permits: bool) -> Token {
-        let Self { asker, link, provider, addresses, inbox, arrived: _ } = self;
+    pub async fn login(&mut self, namespace: &str, permits: bool) -> Token {
+        let Self { asker, link, provider, addresses, inbox, arrived, earlier } = self;
         let own = asker.wallet.did();
         let mut message = asker.signed(&asker.challenge(Way::Http, namespace, &[]).await.unwrap());
         if permits {
@@ -51,19 +55,33 @@ impl Listener {
             let right = Token::delegate(&asker.wallet.key, minting, None).unwrap();
             message["notice"] = serde_json::from_slice(&right.to_json()).unwrap();
         }
-        // Over this connection the notices come.
-        let greeting = asker.envelope(NOTICE, &json!({}), None).to_json();
-        link.send(provider, addresses, "root", greeting, SOON).await.unwrap();
+        // Over this connection the notices come, since the provider saw from where the request came.
         let mut envelope = asker.envelope(GRANT, &message, None);
         envelope.from = Handle::of(own, Some(own.peer_id()), Some(inbox.clone()));
-        let granted = asker.exchange(&envelope.sign(&asker.wallet.key)).await;
+        let envelope = envelope.sign(&asker.wallet.key);
+        link.send(provider, addresses, "root", envelope.to_json(), SOON).await.unwrap();
+        let reply = loop {
+            let frame = timeout(SOON, arrived.recv()).await.expect("the owner is not answered").unwrap();
+            assert_eq!(frame.peer, *provider);
+            let reply = Envelope::parse(&frame.body).unwrap();
+            if Some(&reply.behaviour) == envelope.continuation.as_ref() {
+                break reply;
+            }
+            earlier.push_back(frame);
+        };
+        assert_eq!((reply.verify(wall()).unwrap(), &reply.to), (asker.provider.clone(), &envelope.from));
+        let granted: Value = serde_json::from_slice(&reply.message).unwrap();
+        assert!(granted.get("refused").is_none(), "{granted}");
         Token::parse(granted["grant"].to_string().as_bytes()).unwrap()
     }
 
     /// The next notice: from the provider, signed by it, under the right that it was given.
     pub async fn told(&mut self) -> Notice {
         let own = self.asker.wallet.did().clone();
-        let frame = timeout(SOON, self.arrived.recv()).await.expect("the owner is not told").unwrap();
+        let frame = match self.earlier.pop_front() {
+            Some(frame) => frame,
+            None => timeout(SOON, self.arrived.recv()).await.expect("the owner is not told").unwrap(),
+        };
         assert_eq!(frame.peer, self.provider);
         let envelope = Envelope::parse(&frame.body).unwrap();
         assert_eq!((&*envelope.behaviour, envelope.verify(wall()).unwrap()), (NOTICE, self.asker.provider.clone()));

@@ -5,6 +5,7 @@ pub mod listening;
 
 use std::{collections::BTreeMap, time::Duration};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use dms_operator::{
     api::{
         HostingProvider, Reason,
@@ -18,7 +19,7 @@ use dms_operator::{
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api,
-    api::{ListParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
 
@@ -133,9 +134,18 @@ async fn a_did_is_given_what_the_provider_offers_it() {
     assert_eq!(reason(granted), "Denied");
     assert_eq!(records(&installation).await.len(), 9);
     let log = std::fs::read_to_string(installation.plan.folder.join("operator.log")).unwrap();
-    let audited = log.lines().filter(|line| line.contains("audit") && line.contains("granted")).count();
-    assert!(audited >= 18, "each challenge and each grant has its line: {audited}");
+    let audited = |decision: &str| log.lines().filter(|line| line.contains("audit") && line.contains(decision)).count();
+    assert!(audited("granted") >= 9 && audited("challenged") >= 9, "each challenge and each grant has its line: {log}");
     assert!(!log.contains(&challenge.state), "a line holds no state of a challenge");
+
+    providers.delete("default", &DeleteParams::default()).await.unwrap();
+    eventually("nothing is given without terms", async || {
+        match stranger.challenge(Way::Http, &shop, &["read"]).await {
+            Err(refused) if refused.reason == "ProviderNotReady" => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -404,6 +414,23 @@ async fn what_is_refused_at_the_door_leaves_no_trace() {
     .await;
     assert_eq!(reason(asker.delete(Way::Http, (&namespace, applied), None, &grant).await), "Revoked");
     assert_eq!(tenant.api().list(&ListParams::default()).await.unwrap().items.len(), 1);
+}
+
+/// What an owner signed for an object stands in public. Whoever posts it uses up nothing of the owner's.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_object_carries_is_no_request_of_its_owner() {
+    let _timed = Timed::start();
+    let installation = installation_with("posted", 0, &["--resync", "1s"], &[], everything_to_anybody()).await;
+    let namespace = cluster::namespace(&installation.client).await;
+    let asker = Asker::new(&installation).await;
+    let grant = asker.login(Way::Http, &namespace, &[]).await.unwrap();
+    let tenant = tenant(&installation, &asker, &grant, &namespace);
+    let object = tenant.sign(tenant.object(&name(), &tenant.files("files", &page().0).await));
+    let invocation = STANDARD.decode(object["spec"]["authorization"]["invocation"].as_str().unwrap()).unwrap();
+    for _ in 0..120 {
+        assert_eq!(asker.post(invocation.clone()).await, (204, vec![]));
+    }
+    asker.challenge(Way::Http, &namespace, &[]).await.unwrap();
 }
 
 /// A token of everything, sent along for the reply, is hung below nothing but an invocation of the reply.

@@ -44,7 +44,8 @@ async fn a_wallet_tells_who_it_is_and_what_it_holds() {
             "id": &hex::encode(token.nonce())[..12], "key": "owner", "provider": provider.did().as_str(),
             "subject": owner.did().as_str(), "namespace": namespace, "actions": ["apply", "publish", "read"], "names": [],
             "capabilities": token.capabilities().iter().map(ToString::to_string).collect::<Vec<_>>(),
-            "expires": token.expires().to_string(), "expired": false, "delegations": 2,
+            "expires": token.expires().to_string(), "expired": false,
+            "revocationWritten": false, "delegations": 2,
         })
     };
     assert_eq!(rows, json!([expected(0, &one, "shop"), expected(1, &other, "blog")]));
@@ -115,7 +116,7 @@ async fn a_part_is_passed_on_and_taken_back() {
     let id = |token: &Token| hex::encode(token.nonce())[..12].to_owned();
     assert_eq!(ids.len(), 3, "{rows}");
     assert!([&token, &second, &long].iter().all(|token| ids.contains(&id(token))), "{rows}");
-    assert!(rows.as_array().unwrap().iter().all(|row| row["revoked"] == false), "{rows}");
+    assert!(rows.as_array().unwrap().iter().all(|row| row["revocationWritten"] == false), "{rows}");
 
     person.run(&["revoke"]).await.refused_at_last(1, "name what is to be taken back");
     person.run(&["revoke", &to]).await.refused_at_last(1, "is more than one token");
@@ -134,10 +135,10 @@ async fn a_part_is_passed_on_and_taken_back() {
     }
     let rows = person.run(&["grants", "--delegated", "-o", "json"]).await.json();
     for row in rows.as_array().unwrap() {
-        assert_eq!(row["revoked"], json!(row["id"] == json!(id(&token))), "{rows}");
+        assert_eq!(row["revocationWritten"], json!(row["id"] == json!(id(&token))), "{rows}");
     }
     let shown = person.run(&["grants", "--delegated"]).await.done();
-    assert_eq!(shown.matches(" (revoked)").count(), 1, "{shown}");
+    assert_eq!(shown.matches(" (revocation written)").count(), 1, "{shown}");
     // A grant can be taken back by its provider alone.
     fs::write(person.folder.join("grant.token"), person.provide("owner")[0].to_json()).unwrap();
     person.run(&["revoke", "grant.token"]).await.refused_at_last(1, "Only its issuer takes it back");

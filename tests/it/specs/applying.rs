@@ -61,7 +61,7 @@ async fn a_site_is_planned_applied_and_changed() {
     );
     assert_eq!(
         (&object["namespaceAllowed"], &object["refusals"], &object["unknown"]),
-        (&json!(true), &json!([]), &json!([]))
+        (&json!(true), &json!([]), &json!(["whether a newer spec was accepted before under this name is not known"]))
     );
     assert!(tenant.get(&name).await.is_none(), "a plan changes nothing");
 

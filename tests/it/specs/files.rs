@@ -344,6 +344,31 @@ fn the_gate_lets_through_what_the_provider_accepts_and_nothing_else() {
     verify("a: [", &[]).refused_saying(1, &["is not a stream of YAML documents"]);
 }
 
+/// What kubectl applies of a list is judged.
+#[test]
+fn the_gate_opens_every_list() {
+    let _timed = Timed::start();
+    let (desk, pair, seed) = desk(1);
+    desk.run(&["sign", "-i", "-f", "web.yaml"], &variables(&seed, &text(&pair.grant)), "").done();
+    let signed = deployment(&desk.text("web.yaml"));
+    let version = "hosting.nunet.io/v1alpha1";
+    let list = |item: &Value| json!({"apiVersion": version, "kind": "HostingDeploymentList", "items": [item]});
+    let verify = |list: &Value| desk.run(&["verify", "-f", "-"], &[], &list.to_string());
+    verify(&list(&signed)).done();
+    let mut edited = signed.clone();
+    edited["spec"]["content"]["access"] = json!("Owner");
+    for list in [list(&edited), json!({"apiVersion": "v1", "kind": "List", "items": [signed.clone(), list(&edited)]})] {
+        verify(&list).refused_saying(2, &["DigestMismatch", "it differs in: content"]);
+    }
+    edited.as_object_mut().unwrap().remove("kind");
+    for command in ["verify", "sign"] {
+        let ended = desk.run(&[command, "-f", "-"], &variables(&seed, &text(&pair.grant)), &list(&edited).to_string());
+        ended.refused_saying(1, &["was not looked at", "give every item its own kind and apiVersion"]);
+    }
+    let ended = desk.run(&["plan", "--offline", "-f", "-"], &[], &list(&edited).to_string());
+    ended.refused_saying(1, &["give every item its own kind and apiVersion"]);
+}
+
 #[test]
 fn what_was_taken_back_or_is_over_is_not_let_through() {
     let _timed = Timed::start();

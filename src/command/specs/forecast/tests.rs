@@ -75,6 +75,7 @@ fn known() -> Surroundings {
         labels: Ok(Some(BTreeMap::from([("hosting".to_owned(), "yes".to_owned())]))),
         candidates: Ok(vec![device("a", 2), device("b", 1)]),
         revoked: Ok(BTreeSet::new()),
+        elsewhere: Ok(()),
         dry_run: Ok(DryRun::Taken),
         files: Some((release("hello"), "--content")),
         stored_files: None,
@@ -102,7 +103,7 @@ fn a_new_object_goes_to_the_least_loaded_device_with_all_its_files() {
     assert_eq!((seen.change, seen.parts, seen.device.as_deref()), (Change::Create, vec![], Some("b")));
     let note = "at most: what the store holds already is not known here".to_owned();
     assert_eq!(seen.transfer, Transfer { files: Some(1), bytes: Some(5), note });
-    assert_eq!((seen.namespace_allowed, seen.refusals, seen.unknown), (Some(true), vec![], vec![]));
+    assert_eq!((seen.namespace_allowed, seen.refusals, seen.unknown), (Some(true), vec![], vec![BEFORE.to_owned()]));
     assert_eq!((seen.signature.verdict, seen.signature.provider_from), (Verdict::Accept, Source::Cluster));
 }
 
@@ -187,14 +188,21 @@ fn what_cannot_be_seen_is_not_taken_for_refused() {
         labels: Err(why()),
         candidates: Err(why()),
         revoked: Err(why()),
+        elsewhere: Ok(()),
         dry_run: Err(why()),
         files: None,
         stored_files: None,
     };
     let seen = forecast(&object("hello", NOW), &around, None, NOW);
     assert_eq!((seen.change, seen.device, seen.namespace_allowed), (Change::Unknown, None, None));
-    assert_eq!((seen.refusals, seen.unknown), (vec![], vec![why()]));
+    let addressed = format!(
+        "judged as the provider {}, whom it is addressed to: name the one that is meant with --provider DID",
+        key(1).did()
+    );
+    assert_eq!((seen.refusals, seen.unknown), (vec![], vec![why(), addressed]));
     assert_eq!(seen.signature.provider_from, Source::Envelope);
+    let around = Surroundings { elsewhere: Err(why()), ..known() };
+    assert_eq!(forecast(&object("hello", NOW), &around, None, NOW).unknown, vec![why(), BEFORE.to_owned()]);
     let around = Surroundings { labels: Err(why()), ..known() };
     assert_eq!(forecast(&object("hello", NOW), &around, None, NOW).namespace_allowed, None, "it depends on the labels");
     let all = provider(&json!({"allowedNamespaces": {"from": "All"}}));
