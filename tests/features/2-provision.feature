@@ -39,7 +39,8 @@ Feature: 2. Provision
     Scenario: What would come of a deployment is said before it is sent
       Given the provider grants the owner the namespace for 1h
       When the owner plans a deployment of the page
-      Then the plan names the device, what would be uploaded, and that the signature will pass
+      Then the plan names what would be uploaded, and that the signature will pass
+      And to the provider, who sees all devices, it names the device too
       And neither the device nor the store has heard of it
 
   Rule: Files are uploaded to the storage service and linked to the user's DID.
