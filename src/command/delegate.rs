@@ -82,11 +82,11 @@ pub fn run(args: Args) -> Result<ExitCode, CommandError> {
     let anchors = Anchors::read(&folder, &name)?.ok_or_else(none)?;
     let (grant, capabilities) = wanted.of(&anchors.context.provide, now)?;
     // Thirty days of a grant for thirty days are over after it.
-    let fits = |lifetime: &Duration| now.plus(*lifetime) <= grant.not_after();
-    if lifetime.is_some_and(|lifetime| !fits(&lifetime)) {
+    let ends_first = lifetime.is_some_and(|lifetime| now.plus(lifetime) > grant.not_after());
+    if ends_first {
         eprintln!("The grant ends earlier than --for says: what is passed on ends with it.");
     }
-    let lifetime = lifetime.filter(fits);
+    let lifetime = lifetime.filter(|_| !ends_first);
     let key = open_key(&folder.key(&name))?;
     let part = Part { to, capabilities, lifetime, max_delegations };
     let token = part.token(&key, grant, now, random()?)?;

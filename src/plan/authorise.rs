@@ -133,15 +133,19 @@ pub enum Standing {
 }
 
 impl Standing {
-    /// The statement that was accepted, be its end near, here or past.
+    /// What was accepted, be its end near, here or past.
     #[must_use]
-    pub fn highest(&self) -> Option<Highest> {
+    pub const fn accepted(&self) -> Option<&Accepted> {
         match self {
-            Self::Valid(accepted) | Self::Expired { accepted, refusal: _ } => {
-                Some(Highest { time: accepted.signed, digest: accepted.digest.clone() })
-            }
+            Self::Valid(accepted) | Self::Expired { accepted, refusal: _ } => Some(accepted),
             Self::Refused(_) => None,
         }
+    }
+
+    /// The same as a statement to compare with.
+    #[must_use]
+    pub fn highest(&self) -> Option<Highest> {
+        self.accepted().map(|accepted| Highest { time: accepted.signed, digest: accepted.digest.clone() })
     }
 }
 

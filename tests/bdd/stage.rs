@@ -267,6 +267,11 @@ impl Stage {
         })
     }
 
+    /// Both: a deployment of a page.
+    pub fn site(&self, name: &str, page: &Page) -> [Value; 2] {
+        [self.files(name, page), self.object(name)]
+    }
+
     /// From here on it is asked what store and device hear.
     pub fn applying(&mut self, name: &str, text: &str) {
         self.heard = self.writes_of(self.owner()).len();

@@ -9,7 +9,7 @@ use crate::capability::Token;
 
 const END: &str = ".token";
 /// Beside a token: what takes it back.
-const END_REVOKED: &str = ".revoked";
+const REVOKED: &str = "revoked";
 /// Digits of a nonce that tell tokens of one wallet apart.
 const DIGITS: usize = 12;
 
@@ -44,11 +44,11 @@ impl Delegated {
         key: &Name,
         revocation: &Token,
     ) -> Result<(), CommandError> {
-        let called = folder.delegated(key).join(hex::encode(revocation.nonce()));
-        let file = called.with_extension(&END_REVOKED[1..]);
-        if !called.with_extension(&END[1..]).is_file() {
+        let token = folder.delegated(key).join(format!("{}{END}", hex::encode(revocation.nonce())));
+        if !token.is_file() {
             return Ok(());
         }
+        let file = token.with_extension(REVOKED);
         replace(&file, &revocation.to_json(), None)
             .map_err(|error| CommandError::because(format!("{} could not be written", file.display()), error))
     }
@@ -66,7 +66,7 @@ impl Delegated {
                 let file = place.join(format!("{name}{END}"));
                 match kept(&file) {
                     Ok(token) => {
-                        let revocation_written = file.with_extension(&END_REVOKED[1..]).is_file();
+                        let revocation_written = file.with_extension(REVOKED).is_file();
                         all.push(Self { key: key.clone(), token, revocation_written });
                     }
                     Err(why) => eprintln!("warning: {why}, and is passed over"),

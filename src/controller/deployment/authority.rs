@@ -137,7 +137,7 @@ pub(super) async fn establish(
     };
     order(&mut judged, subject, served.terms.rollback);
     let of_owner =
-        judged.iter().any(|(spec, standing)| spec.owner == subject.spec.owner && standing.highest().is_some());
+        judged.iter().any(|(spec, standing)| spec.owner == subject.spec.owner && standing.accepted().is_some());
     let (candidates, next_change) = candidates(judged, served, now);
     let instead = refusal.as_ref().and_then(|refusal| instead(subject, refusal, known, candidates.first()));
     if let Some(refusal) = &refusal {
@@ -175,11 +175,8 @@ fn is_told(subject: &Subject, context: &Context) -> bool {
 
 fn untold(kept: &[Revision], rules: &Rules<'_>) -> Vec<(Revision, Accepted)> {
     let due = kept.iter().filter(|revision| revision.due != Due::Nothing);
-    due.filter_map(|revision| match authorise(&revision.object, rules) {
-        Standing::Valid(accepted) | Standing::Expired { accepted, .. } => Some((revision.clone(), accepted)),
-        Standing::Refused(_) => None,
-    })
-    .collect()
+    due.filter_map(|revision| Some((revision.clone(), authorise(&revision.object, rules).accepted()?.clone())))
+        .collect()
 }
 
 /// The newest statement that the status says was accepted, cut to whole seconds.
@@ -194,7 +191,8 @@ fn is_recorded(subject: &Subject, accepted: &Accepted) -> bool {
 /// Whether the status says that this very signature was the last to be accepted.
 fn is_last_accepted(subject: &Subject, accepted: &Accepted) -> bool {
     let recorded = subject.status.accepted_revision.as_ref();
-    is_recorded(subject, accepted) && recorded.is_some_and(|recorded| recorded.time == stored_time(accepted.signed))
+    let this = (&accepted.digest, stored_time(accepted.signed));
+    recorded.is_some_and(|recorded| (&recorded.digest, recorded.time.clone()) == this)
 }
 
 /// The first one that holds is served.
@@ -310,10 +308,7 @@ fn store(subject: &Subject, context: &Context) -> Revisions {
 }
 
 fn signed(standing: &Standing) -> Option<Nanos> {
-    match standing {
-        Standing::Valid(accepted) | Standing::Expired { accepted, .. } => Some(accepted.signed),
-        Standing::Refused(_) => None,
-    }
+    standing.accepted().map(|accepted| accepted.signed)
 }
 
 fn highest_of(judged: &[(HostingDeploymentSpec, Standing)]) -> Option<Highest> {

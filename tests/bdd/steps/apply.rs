@@ -57,7 +57,7 @@ async fn the_pipeline_deploys_until_expiry(stage: &mut Stage) {
 #[when("the pipeline signs and applies a deployment of the page under that name")]
 async fn the_pipeline_deploys(stage: &mut Stage) {
     let name = stage.pipeline_name.clone();
-    let objects = [stage.files(&name, &stage.page), stage.object(&name)];
+    let objects = stage.site(&name, &stage.page);
     sign_and_apply_by_pipeline(stage, &name, &objects).await;
 }
 
@@ -93,7 +93,7 @@ async fn the_owner_does_not_sign(stage: &mut Stage) {
 #[when("the owner applies a signed deployment with its members in another order")]
 async fn the_owner_reorders(stage: &mut Stage) {
     let name = name();
-    let objects = [stage.files(&name, &stage.page), stage.object(&name)];
+    let objects = stage.site(&name, &stage.page);
     let text = stage.owner().sign(&objects, stage.grant.as_deref()).await;
     let mut documents = documents(&text);
     let object = documents.pop().unwrap();

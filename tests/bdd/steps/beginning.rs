@@ -80,7 +80,7 @@ async fn a_neighbour(stage: &mut Stage) {
     let grant = stage.installation().grant(neighbour.wallet.did(), &stage.namespace).unwrap();
     let grant = neighbour.write("grant.json", &String::from_utf8(grant.to_json()).unwrap());
     let name = crate::world::name();
-    let objects = [stage.files(&name, &stage.page), stage.object(&name)];
+    let objects = stage.site(&name, &stage.page);
     neighbour.apply(&neighbour.sign(&objects, Some(&grant)).await).await.done();
     stage.tenant().ready(&name).await;
     (stage.neighbour, stage.neighbour_name) = (Some(neighbour), name);
@@ -95,7 +95,7 @@ async fn the_page_is_served_already(stage: &mut Stage) {
 #[given("a deployment of another page is served")]
 async fn another_page_is_served_already(stage: &mut Stage) {
     let name = crate::world::name();
-    let objects = [stage.files(&name, &stage.other), stage.object(&name)];
+    let objects = stage.site(&name, &stage.other);
     apply::sign_and_apply(stage, &name, &objects).await;
     apply::served(stage, &stage.other.clone()).await;
 }

@@ -14,7 +14,7 @@ fn printed(stage: &Stage) -> Value {
 #[when("the owner plans a deployment of the page")]
 async fn plan(stage: &mut Stage) {
     let name = name();
-    let objects = [stage.files(&name, &stage.page), stage.object(&name)];
+    let objects = stage.site(&name, &stage.page);
     let text = stage.owner().sign(&objects, stage.grant.as_deref()).await;
     stage.applying(&name, &text);
     stage.owner().write("plan.yaml", &text);
@@ -48,7 +48,7 @@ async fn planned_by_provider(stage: &mut Stage) {
 #[when("the owner verifies a signed deployment that was changed after signing")]
 async fn verify(stage: &mut Stage) {
     let name = name();
-    let objects = [stage.files(&name, &stage.page), stage.object(&name)];
+    let objects = stage.site(&name, &stage.page);
     let text = stage.owner().sign(&objects, stage.grant.as_deref()).await;
     let (provider, line) = (stage.installation().provider.did(), "kubectl hosting verify -f git.yaml -o json");
     let line = format!("{line} --provider {provider}");

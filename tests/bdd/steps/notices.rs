@@ -3,7 +3,7 @@
 use cucumber::{given, then, when};
 use dms_operator::api::door::Notice;
 
-use super::{apply::sign_and_apply, sign_in::offer_to_everybody};
+use super::sign_in::offer_to_everybody;
 use crate::{listening::Listener, stage::Stage};
 
 /// What an owner heard.
@@ -30,13 +30,6 @@ async fn sign_in(stage: &mut Stage, permits: bool) {
     let grant = listener.login(&stage.namespace, permits).await;
     let grant = String::from_utf8(grant.to_json()).unwrap();
     stage.grant = Some(stage.owner().write("grant.json", &grant));
-}
-
-#[when("the owner signs and applies an update back to the page")]
-async fn back(stage: &mut Stage) {
-    let name = stage.served().name.clone();
-    let objects = [stage.files(&name, &stage.page), stage.object(&name)];
-    sign_and_apply(stage, &name, &objects).await;
 }
 
 /// That it was accepted, and that it is served, and nothing before these.

@@ -81,7 +81,7 @@ fn uploaded_once(stage: &mut Stage) {
 #[when("the owner signs a deployment of the page, and other files are put in its place before it is applied")]
 async fn other_files(stage: &mut Stage) {
     let name = name();
-    let objects = [stage.files(&name, &stage.page), stage.object(&name)];
+    let objects = stage.site(&name, &stage.page);
     let text = stage.owner().sign(&objects, stage.grant.as_deref()).await;
     let object = documents(&text).pop().unwrap().to_string();
     assert!(object.contains("HostingDeployment"), "{object}");

@@ -11,15 +11,24 @@ use crate::{
 
 #[when("the owner signs and applies an update to another page")]
 async fn update(stage: &mut Stage) {
+    change_to(stage, &stage.other.clone()).await;
+}
+
+#[when("the owner signs and applies an update back to the page")]
+async fn update_back(stage: &mut Stage) {
+    change_to(stage, &stage.page.clone()).await;
+}
+
+async fn change_to(stage: &mut Stage, page: &Page) {
     let name = stage.served().name.clone();
-    let objects = [stage.files(&name, &stage.other), stage.object(&name)];
+    let objects = stage.site(&name, page);
     sign_and_apply(stage, &name, &objects).await;
 }
 
 #[when("the pipeline signs and applies an update to another page")]
 async fn update_by_pipeline(stage: &mut Stage) {
     let name = stage.served().name.clone();
-    let objects = [stage.files(&name, &stage.other), stage.object(&name)];
+    let objects = stage.site(&name, &stage.other);
     sign_and_apply_by_pipeline(stage, &name, &objects).await;
 }
 
@@ -58,7 +67,7 @@ async fn files_alone(stage: &mut Stage) {
 #[when("the owner signs and applies an update whose files are not there")]
 async fn without_files(stage: &mut Stage) {
     let name = stage.served().name.clone();
-    let objects = [stage.files(&name, &stage.other), stage.object(&name)];
+    let objects = stage.site(&name, &stage.other);
     let text = stage.owner().sign(&objects, stage.grant.as_deref()).await;
     let object = documents(&text).pop().unwrap().to_string();
     stage.applying(&name, &object);
